@@ -1,0 +1,3 @@
+"""Multimodal recommender training: one function per stage, the same on a laptop and on Kubeflow."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,113 @@
+"""The tables inside artifacts: one place for their columns and types.
+
+Items are rows of `items.parquet`: the row number is the item's index everywhere inside one dataset, `item_id` its name
+outside. Users are numbered the same way by `users.parquet`.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modalrec.errors import ArtifactError
+
+ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("categories", pa.list_(pa.string())),
+        pa.field("year", pa.int32()),
+        pa.field("image", pa.string(), nullable=False),
+    ]
+)
+"""`text` is what text encoders read, null where there is none; `image` is given, drawn or none."""
+
+USERS = pa.schema([pa.field("user_id", pa.string(), nullable=False)])
+
+INTERACTIONS = pa.schema(
+    [
+        pa.field("user", pa.int32(), nullable=False),
+        pa.field("item", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("timestamp", pa.int64()),
+        pa.field("rating", pa.float32()),
+    ]
+)
+"""Sorted by (user, position); timestamps in seconds since 1970. One more int8 column `split_<name>` per split:
+0 train, 1 valid, 2 test (`modalrec.data.splits`)."""
+
+IMAGES = pa.schema(
+    [
+        pa.field("item", pa.int32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+    ]
+)
+"""`images/part-*.parquet`, sorted by item: JPEG, RGB, at most the configured side."""
+
+
+def embeddings(dimension: int) -> pa.Schema:
+    """`embeddings.parquet`: one row an item of the dataset, in its order; `embedding` is zero where not `present`."""
+    return pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("present", pa.bool_(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
+
+
+def codes(length: int) -> pa.Schema:
+    """`codes.parquet`: one row an item; `semantic_id` holds `length` codes, level by level, the collision position last."""
+    return pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("semantic_id", pa.list_(pa.int32(), length), nullable=False),
+        ]
+    )
+
+
+RANKS = pa.schema(
+    [
+        pa.field("user", pa.int32(), nullable=False),
+        pa.field("target", pa.int32(), nullable=False),
+        pa.field("greater", pa.int64(), nullable=False),
+        pa.field("equal", pa.int64(), nullable=False),
+    ]
+)
+"""Per user: how many candidates score greater than the target and how many equal (the target not counted)."""
+
+TOP_K = pa.schema(
+    [
+        pa.field("user", pa.int32(), nullable=False),
+        pa.field("items", pa.list_(pa.int32()), nullable=False),
+        pa.field("scores", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Reads a parquet file of an artifact and checks that the schema's columns are there with their types.
+
+    Args:
+        path: The file.
+        schema: The columns that must be there; others may be too.
+        columns: Columns to read, all of the file's by default.
+
+    Raises:
+        ArtifactError: The file is missing, no parquet, or a column is missing or of another type.
+    """
+    try:
+        found = pq.read_schema(path)
+        wrong = [
+            f"{field.name} ({'missing' if field.name not in found.names else found.field(field.name).type} instead of {field.type})"
+            for field in schema
+            if field.name not in found.names or found.field(field.name).type != field.type
+        ]
+        if wrong:
+            raise ArtifactError(f"{path}: wrong columns: {', '.join(wrong)}; run the stage that made it again")
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run the stage that made it again") from None

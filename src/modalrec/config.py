@@ -1,0 +1,161 @@
+"""Configurations: pydantic models that refuse unknown keys and say which one was meant."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from modalrec.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class Config(BaseModel):
+    """Base of every configuration: unknown keys are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> ConfigT:
+    """Merges layers of settings, later ones winning, and validates the result.
+
+    Args:
+        cls: The configuration class.
+        *layers: Nested mappings. A plug-in's mapping with another `name` replaces the earlier one whole.
+        where: A prefix for the paths in error messages, such as the stage's name.
+
+    Raises:
+        ConfigError: All wrong keys and values at once, unknown keys with the nearest known one.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return cls.model_validate(merged)
+    except ValidationError as error:
+        problems = [_explain(cls, dict(problem), where) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turns `["quantizer.levels=3"]` into `{"quantizer": {"levels": 3}}`; values are YAML.
+
+    Raises:
+        ConfigError: An assignment has no `=` or its value is not YAML.
+    """
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {assignment!r}: write it as field.subfield=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment!r}: the value is not YAML ({error}); quote it") from None
+        settings = _merge(settings, nest(path.strip(), value))
+    return settings
+
+
+def nest(path: str, value: Any) -> dict[str, Any]:
+    """Puts a value at a dotted path: `nest("a.b", 1)` is `{"a": {"b": 1}}`."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Reads a YAML or JSON mapping.
+
+    Raises:
+        ConfigError: The file is missing, unreadable, or not a mapping.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give an existing YAML or JSON file") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not valid YAML or JSON: {error}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(loaded).__name__}")
+    return loaded
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Reads a preset: a mapping from stage to settings.
+
+    Raises:
+        ConfigError: There is no preset of that name; the known ones are listed.
+    """
+    path = PRESETS / f"{name}.yaml"
+    if not name.replace("_", "").isalnum() or not path.is_file():
+        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+        raise ConfigError(f"preset {name!r}: unknown{_suggestion(name, known.split(', '))}; the presets are {known}")
+    return load_file(path)
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON values, every default written out."""
+    return json.loads(config.model_dump_json())
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    if "name" in over and "name" in base and over["name"] != base["name"]:
+        return dict(over)
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(known, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _explain(cls: type[Config], problem: dict[str, Any], where: str) -> str:
+    owner, path = _owner(cls, problem["loc"])
+    shown = ".".join([where, *path] if where else path)
+    if problem["type"] == "extra_forbidden":
+        known = list(owner.model_fields) if owner else []
+        hint = _suggestion(path[-1], known) or f"; known fields: {', '.join(known)}"
+        return f"{shown}: unknown field{hint}"
+    if problem["type"] == "union_tag_invalid":
+        tag, expected = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
+        return f"{shown}.name: unknown plug-in {tag!r}{_suggestion(tag, expected.replace(chr(39), '').split(', '))}; known: {expected}"
+    given = "" if problem["type"] == "missing" else f" (given {problem['input']!r})"
+    return f"{shown}: {problem['msg']}{given}"
+
+
+def _owner(cls: type[Config], location: tuple[Any, ...]) -> tuple[type[BaseModel] | None, list[str]]:
+    """The model that a location ends in, and the path as a user writes it (without the union's tags)."""
+    owner: type[BaseModel] | None = cls
+    path: list[str] = []
+    candidates: list[type[BaseModel]] = []
+    for step in location:
+        tagged = [c for c in candidates if len(candidates) > 1 and c.model_fields["name"].default == step]
+        if tagged:
+            owner, candidates = tagged[0], []
+            continue
+        path.append(str(step))
+        field = owner.model_fields.get(str(step)) if owner else None
+        if field is not None:
+            candidates = _models(field.annotation)
+            owner = candidates[0] if len(candidates) == 1 else owner
+    return owner, path
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Reading users' data: sources, images, archives, splits, sequences."""

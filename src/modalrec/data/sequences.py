@@ -1,0 +1,124 @@
+"""Users' histories as one flat array with offsets: what every recommender and the evaluator read."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, read_table
+from modalrec.errors import ConfigError
+from modalrec.data.splits import TRAIN, VALID
+
+@dataclass(frozen=True)
+class Targets:
+    """One target per user: what is to be recommended after a history.
+
+    Attributes:
+        users: [B] user indices.
+        items: [B] item indices.
+        ends: [B] positions in `Sequences.items`: the history is the user's events before it.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The interactions of a dataset in each user's order, under one split.
+
+    Attributes:
+        items: [E] item index of every event, users one after the other.
+        offsets: [U + 1]; user u owns events `offsets[u]:offsets[u + 1]`.
+        split: [E] TRAIN, VALID or TEST of every event.
+        n_items: Size of the catalogue.
+        split_name: leave_one_out or temporal.
+    """
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    split: NDArray[np.int8]
+    n_items: int
+    split_name: str
+
+    @classmethod
+    def load(cls, dataset: Path, split: str) -> "Sequences":
+        """Reads the interactions of a dataset artifact.
+
+        Raises:
+            ConfigError: The dataset has no such split.
+        """
+        table = read_table(dataset / "interactions.parquet", INTERACTIONS)
+        column = f"split_{split}"
+        if column not in table.column_names:
+            known = [name.removeprefix("split_") for name in table.column_names if name.startswith("split_")]
+            raise ConfigError(f"split {split!r}: the dataset has only {', '.join(known)}; see `splits` of ingest")
+        users = table["user"].to_numpy()
+        n_users = int(users[-1]) + 1 if len(users) else 0
+        offsets = np.searchsorted(users, np.arange(n_users + 1)).astype(np.int64)
+        n_items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"]).num_rows
+        return cls(table["item"].to_numpy(), offsets, table[column].to_numpy(), n_items, split)
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.offsets) - 1
+
+    def train(self) -> "Sequences":
+        """The train events alone; users keep their numbers and may be left without events."""
+        keep = self.split == TRAIN
+        counts = np.add.reduceat(np.append(keep, False), self.offsets[:-1], dtype=np.int64) if self.n_users else []
+        counts = np.where(np.diff(self.offsets) > 0, counts, 0)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return replace(self, items=self.items[keep], offsets=offsets, split=self.split[keep])
+
+    def targets(self, split: int) -> Targets:
+        """Each user's last event of a split, with all earlier events of the user as its history.
+
+        Users whose target has no earlier event are left out; `cold_users` counts them.
+        """
+        positions = self._last_of(split)
+        users = np.searchsorted(self.offsets, positions, side="right") - 1
+        warm = positions > self.offsets[users]
+        users, positions = users[warm], positions[warm]
+        return Targets(users.astype(np.int32), self.items[positions], positions)
+
+    def cold_users(self, split: int) -> int:
+        """Users whose target in a split is their first event at all."""
+        return len(self._last_of(split)) - len(self.targets(split))
+
+    def histories(self, targets: Targets, length: int | None = None) -> list[NDArray[np.int32]]:
+        """The items before each target, oldest first; the last `length` of them where given."""
+        starts = self.offsets[targets.users]
+        if length is not None:
+            starts = np.maximum(starts, targets.ends - length)
+        return [self.items[start:end] for start, end in zip(starts, targets.ends, strict=True)]
+
+    def shuffled(self, rng: np.random.Generator) -> "Sequences":
+        """The same events with the order inside every history destroyed; targets stay in place.
+
+        A model that is not worse on this has learnt nothing from the order.
+        """
+        keys = rng.random(len(self.items))
+        users = np.repeat(np.arange(self.n_users), np.diff(self.offsets))
+        movable = self.split == TRAIN
+        places = np.flatnonzero(movable)
+        order = places[np.lexsort((keys[places], users[places]))]
+        items = self.items.copy()
+        items[places] = self.items[order]
+        return replace(self, items=items)
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """[n_items] train events per item."""
+        return np.bincount(self.items[self.split == TRAIN], minlength=self.n_items)
+
+    def _last_of(self, split: int) -> NDArray[np.int64]:
+        places = np.flatnonzero(self.split == split)
+        users = np.searchsorted(self.offsets, places, side="right") - 1
+        last = np.append(users[1:] != users[:-1], True) if len(users) else np.zeros(0, bool)
+        return places[last].astype(np.int64)

@@ -1,0 +1,57 @@
+"""Splits: which events are for training, validation and test.
+
+Both splits are columns of the dataset; a target is a user's last event of a split, its history all events before it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalrec.errors import ConfigError
+
+TRAIN, VALID, TEST = 0, 1, 2
+
+
+def leave_one_out(users: NDArray[np.int32]) -> NDArray[np.int8]:
+    """Each user's last event is for test, the one before for validation; users of one or two events only train.
+
+    The usual protocol of sequential recommendation, and a leaky one: other users' later events are in training.
+
+    Args:
+        users: [E] user of every event, sorted, each user's events in order.
+    """
+    counts = np.bincount(users, minlength=int(users[-1]) + 1 if len(users) else 0)
+    ends = np.cumsum(counts)
+    split = np.full(len(users), TRAIN, np.int8)
+    enough = counts >= 3
+    split[ends[enough] - 1] = TEST
+    split[ends[enough] - 2] = VALID
+    return split
+
+
+def temporal(timestamps: NDArray[np.int64], valid_share: float, test_share: float) -> tuple[NDArray[np.int8], list[int]]:
+    """Cuts all users' events at two points in time; events at a cut belong to the later part.
+
+    Args:
+        timestamps: [E] seconds since 1970.
+        valid_share: Share of the events for validation, before the test events.
+        test_share: Share of the events, the latest, for test.
+
+    Returns:
+        The split of every event and the two cuts.
+
+    Raises:
+        ConfigError: The shares leave no train event.
+    """
+    ordered = np.sort(timestamps)
+    n = len(ordered)
+    valid_cut = int(ordered[min(n - 1, int(n * (1 - valid_share - test_share)))])
+    test_cut = int(ordered[min(n - 1, int(n * (1 - test_share)))])
+    split = np.full(n, TRAIN, np.int8)
+    split[timestamps >= valid_cut] = VALID
+    split[timestamps >= test_cut] = TEST
+    if not (split == TRAIN).any() or not (split == VALID).any():
+        raise ConfigError(
+            f"temporal split: no event lies before the cut at {valid_cut}; lower valid_share={valid_share} and "
+            f"test_share={test_share}, or use the leave_one_out split alone"
+        )
+    return split, [valid_cut, test_cut]

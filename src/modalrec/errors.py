@@ -1,0 +1,82 @@
+"""The errors a user can meet, each with an exit code and a message that ends in the next step."""
+
+from collections.abc import Iterable
+
+
+class ModalrecError(Exception):
+    """Base of every error that is the user's to mend; the CLI prints it without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(ModalrecError):
+    """A configuration is unknown, contradictory or out of range."""
+
+    exit_code = 2
+
+
+class DataError(ModalrecError):
+    """The user's input files are malformed, empty or do not fit together."""
+
+    exit_code = 3
+
+
+class ArtifactError(ModalrecError):
+    """An artifact folder is missing, damaged, of the wrong kind or of another version."""
+
+    exit_code = 4
+
+
+class UpstreamError(ModalrecError):
+    """A service or a package that the stage depends on does not answer or is not installed."""
+
+    exit_code = 5
+
+
+class TrainingError(ModalrecError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+    exit_code = 6
+
+
+class Problems:
+    """Collects every problem of one input, to raise them in one error.
+
+    Example:
+        >>> problems = Problems("ratings.csv")
+        >>> problems.add("line 7", "rating 'five' is not a number")
+        >>> len(problems)
+        1
+    """
+
+    shown = 20
+
+    def __init__(self, name: object, error: type[ModalrecError] = DataError) -> None:
+        self.name = str(name)
+        self.error = error
+        self._found: list[str] = []
+        self._count = 0
+
+    def add(self, where: str, what: str) -> None:
+        """Notes one problem; `where` is a line, row or field."""
+        self._count += 1
+        if len(self._found) < self.shown:
+            self._found.append(f"{where}: {what}" if where else what)
+
+    def extend(self, where: Iterable[str], what: str) -> None:
+        """Notes the same problem at several places."""
+        for place in where:
+            self.add(place, what)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def raise_if_any(self, next_step: str) -> None:
+        """Raises one error with all problems, or returns where there are none."""
+        if not self._count:
+            return
+        lines = list(self._found)
+        if self._count > len(lines):
+            lines.append(f"... and {self._count - len(lines)} more")
+        body = lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines)
+        raise self.error(f"{self.name}: {body}{'. ' if len(lines) == 1 else chr(10)}{next_step}")

@@ -1,0 +1,29 @@
+"""Batches: what a training loop asks of its data, so that a resumed run sees the same ones."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Batches(ABC):
+    """An epoch of training data, planned first and built batch by batch.
+
+    Both methods depend on their arguments and the data alone: no state, so resuming at any step is exact.
+    """
+
+    @abstractmethod
+    def plan(self, epoch: int) -> Sequence[NDArray[np.int64]]:
+        """The indices of each batch of an epoch, in order."""
+
+    @abstractmethod
+    def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Any:
+        """One batch, on the CPU; random perturbations derive from (seed, epoch, step)."""
+
+
+def shuffled_plan(n: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """All of `range(n)` in random order, cut into batches; the last one may be smaller."""
+    order = rng.permutation(n)
+    return [order[begin : begin + batch_size] for begin in range(0, n, batch_size)]
