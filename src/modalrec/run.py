@@ -22,6 +22,7 @@ class Run:
         seed: Every random draw of the stage derives from it.
         device: A torch device name; `auto` is the GPU where there is one.
         checkpoints: Folder or `s3://` URI for checkpoints, or None to keep none.
+        checkpoint_seconds: Time between checkpoints inside an epoch.
         quiet: Print no progress.
     """
 
@@ -29,6 +30,7 @@ class Run:
     seed: int = 0
     device: str = "auto"
     checkpoints: str | None = None
+    checkpoint_seconds: float = 30.0
     quiet: bool = False
 
     def rng(self, *key: int | str) -> np.random.Generator:

@@ -99,15 +99,18 @@ class Sequences:
             starts = np.maximum(starts, targets.ends - length)
         return [self.items[start:end] for start, end in zip(starts, targets.ends, strict=True)]
 
-    def shuffled(self, rng: np.random.Generator) -> "Sequences":
+    def shuffled(self, rng: np.random.Generator, before: int = VALID) -> "Sequences":
         """The same events with the order inside every history destroyed; targets stay in place.
 
         A model that is not worse on this has learnt nothing from the order.
+
+        Args:
+            rng: Draws the new order.
+            before: Events of splits before this one are moved: VALID to train, TEST to rank test targets.
         """
         keys = rng.random(len(self.items))
         users = np.repeat(np.arange(self.n_users), np.diff(self.offsets))
-        movable = self.split == TRAIN
-        places = np.flatnonzero(movable)
+        places = np.flatnonzero(self.split < before)
         order = places[np.lexsort((keys[places], users[places]))]
         items = self.items.copy()
         items[places] = self.items[order]

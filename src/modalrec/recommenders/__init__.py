@@ -1,17 +1,32 @@
 """Recommenders: models trained on histories. One file is one model; see `Recommender`."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from modalrec.config import Config
+from modalrec import plugins
+from modalrec.artifacts.files import write_json
+from modalrec.config import Config, dump
 from modalrec.data.sequences import Sequences
+from modalrec.errors import ArtifactError
 from modalrec.training.batches import Batches
+
+
+BASE_KIND = "recommenders"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -57,10 +72,12 @@ class Recommender(nn.Module, ABC):
 
     Config: ClassVar[type[Config]]
     needs: ClassVar[frozenset[str]] = frozenset()
+    config: Config
+    items: ItemSpace
 
     @abstractmethod
     def __init__(self, config: Any, items: ItemSpace) -> None:
-        """Builds the modules, from the global torch generator."""
+        """Builds the modules, from the global torch generator; keeps both arguments as attributes."""
 
     @abstractmethod
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
@@ -94,3 +111,35 @@ class Scorer(ABC):
 
 
 BASE = Recommender
+
+
+def save_recommender(folder: Path, model: Recommender) -> None:
+    """Writes a model so that the folder alone serves it: weights, configuration, item space."""
+    items = model.items
+    columns: dict[str, Any] = {"item_id": items.item_ids, "title": items.titles}
+    if items.codes is not None:
+        columns["semantic_id"] = list(items.codes)
+    pq.write_table(pa.table(columns), folder / "items.parquet")
+    save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+    write_json(folder / CONFIG, {"recommender": dump(model.config), "codebook_sizes": list(items.codebook_sizes)})
+
+
+def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
+    """Reads what `save_recommender` wrote; nothing in the folder is executed.
+
+    Raises:
+        ArtifactError: A file is missing or does not fit the others.
+    """
+    try:
+        written = json.loads((folder / CONFIG).read_bytes())
+        config = TypeAdapter(plugins.any_config(BASE_KIND)).validate_python(written["recommender"])
+        table = pq.read_table(folder / "items.parquet")
+        codes = np.stack(table["semantic_id"].to_numpy()) if "semantic_id" in table.column_names else None
+        items = ItemSpace(
+            table["item_id"].to_pylist(), table["title"].to_pylist(), codes, tuple(written["codebook_sizes"])
+        )
+        model: Recommender = plugins.create(BASE_KIND, config, items)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError, SafetensorError, pa.ArrowException) as error:
+        raise ArtifactError(f"{folder}: not a model of this version ({error}); run the stage that made it again") from None
+    return model.to(device).eval()

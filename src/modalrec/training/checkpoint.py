@@ -1,0 +1,70 @@
+"""Checkpoints: everything a training run needs to go on as if it had never stopped.
+
+They lie in a folder or a bucket, under stage and fingerprint, so that a retried pod with an empty disk finds them, and a
+run with another config, input or program does not. A file's name carries the digest of its content.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from modalrec.artifacts import Manifest, code_version
+from modalrec.artifacts.files import sha256_json
+from modalrec.artifacts.store import Location, open_location
+from modalrec.config import Config, dump
+from modalrec.run import Run
+
+
+def fingerprint(stage: str, config: Config, seed: int, inputs: Mapping[str, Manifest]) -> str:
+    """The identity of a training run: stage, resolved config, seed, input digests and code version."""
+    return sha256_json(
+        {
+            "stage": stage,
+            "config": dump(config),
+            "seed": seed,
+            "inputs": {edge: manifest.digest for edge, manifest in inputs.items()},
+            "code_version": code_version(),
+        }
+    )
+
+
+class Checkpoints:
+    """The checkpoints of one training run; does nothing where the run keeps none."""
+
+    kept = 2
+
+    def __init__(self, run: Run, fingerprint: str) -> None:
+        self.run = run
+        self.location: Location | None = None
+        if run.checkpoints:
+            self.location = open_location(f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}")
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Stores a state atomically and drops all but the newest two."""
+        if self.location is None:
+            return
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        self.location.put(f"step-{step:010d}-{hashlib.sha256(content).hexdigest()}.pt", content)
+        for name in self._names()[self.kept :]:
+            self.location.delete(name)
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole, or None. A damaged one is reported and the one before it used."""
+        for name in self._names():
+            content = self.location.get(name) if self.location else None
+            if content is None:
+                continue
+            if hashlib.sha256(content).hexdigest() == name.removesuffix(".pt").rpartition("-")[2]:
+                state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                return state
+            self.run.say(f"checkpoint {name} is damaged; trying the one before")
+        return None
+
+    def _names(self) -> list[str]:
+        names = self.location.names() if self.location else []
+        return sorted((name for name in names if name.startswith("step-")), reverse=True)
