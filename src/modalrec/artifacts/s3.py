@@ -75,8 +75,8 @@ class Store:
         )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Store":
-        """The store that the AWS_* variables name.
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **limits: Any) -> "Store":
+        """The store that the AWS_* variables name; `limits` are the class's keyword arguments.
 
         Raises:
             ConfigError: A variable is not set.
@@ -87,7 +87,8 @@ class Store:
                 f"the object store is not configured: set {', '.join(missing)} in the environment. "
                 "`python -m pipelines run` sets them for its own store; on a cluster they come from the pods' secret"
             )
-        return cls(*(environ[name] for name in VARIABLES), environ.get("AWS_REGION") or None)
+        endpoint, access_key, secret_key = (environ[name] for name in VARIABLES)
+        return cls(endpoint, access_key, secret_key, environ.get("AWS_REGION") or None, **limits)
 
     def ensure_bucket(self, uri: str) -> None:
         """Creates the bucket of a URI where there is none."""
