@@ -1,0 +1,51 @@
+"""How well semantic IDs use their codebooks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# N items, L levels, V codes of a level.
+
+
+@dataclass(frozen=True)
+class LevelUsage:
+    """The codes of one level.
+
+    Attributes:
+        counts: [V] items per code.
+    """
+
+    counts: NDArray[np.int64]
+
+    @property
+    def used(self) -> int:
+        """Codes that at least one item has."""
+        return int((self.counts > 0).sum())
+
+    @property
+    def entropy(self) -> float:
+        """Shannon entropy of the code frequencies, in bits; log2 V if all are equally frequent."""
+        shares = self.counts[self.counts > 0] / max(self.counts.sum(), 1)
+        return float(-(shares * np.log2(shares)).sum()) + 0.0
+
+    @property
+    def perplexity(self) -> float:
+        """2^entropy: the number of equally frequent codes that would be as informative."""
+        return float(2**self.entropy)
+
+
+def level_usage(codes_NL: NDArray[np.int32], sizes: Sequence[int]) -> list[LevelUsage]:
+    """The usage of each level.
+
+    Args:
+        codes_NL: Codes of all items.
+        sizes: [L] codes per level.
+    """
+    return [LevelUsage(np.bincount(codes_NL[:, level], minlength=size)) for level, size in enumerate(sizes)]
+
+
+def colliding(codes_NL: NDArray[np.int32]) -> int:
+    """Items minus distinct tuples of codes: zero if every item has its own."""
+    return len(codes_NL) - len(np.unique(codes_NL, axis=0))

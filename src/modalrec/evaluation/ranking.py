@@ -1,0 +1,226 @@
+"""The evaluator: ranks every target against the whole catalogue, tile by tile.
+
+Sampled metrics are inconsistent even in expectation (Krichene and Rendle, KDD 2020), so there is no sampled mode. Per
+target it counts the candidates that score greater and those that score equal; every way to treat ties follows from the
+two counts. Candidates are all items but, with `mask_seen`, those of the user's history; the target always is one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalrec.data.sequences import Sequences, Targets
+from modalrec.data.splits import TEST
+from modalrec.errors import ConfigError, TrainingError
+from modalrec.evaluation.top_lists import TopLists
+from modalrec.recommenders import Recommender, Scorer, TopK
+from modalrec.run import Run
+
+# B histories of a batch, T items of a tile, U targets, k length of the lists.
+
+TieMode = Literal["conservative", "standard", "median"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a recommender did with each target.
+
+    Attributes:
+        users: [U] user indices.
+        targets: [U] item indices.
+        greater: [U] candidates that score greater than the target.
+        equal: [U] candidates that score equal to the target, itself not counted.
+        top: The k best candidates of every user.
+        n_items: Size of the catalogue.
+    """
+
+    users: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    greater: NDArray[np.int64]
+    equal: NDArray[np.int64]
+    top: TopK
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def ranks(self, ties: TieMode = "conservative") -> NDArray[np.float64]:
+        """[U] ranks from 1: the target comes after its equals, before them, or in their middle."""
+        share = {"conservative": 1.0, "standard": 0.0, "median": 0.5}[ties]
+        return self.greater + share * self.equal + 1.0
+
+
+def rank(
+    recommender: Recommender | Scorer,
+    sequences: Sequences,
+    targets: Targets,
+    *,
+    mask_seen: bool,
+    k: int,
+    run: Run,
+    batch_size: int = 256,
+    tile: int = 4096,
+    exhaustive: bool = False,
+    what: str = "ranking",
+) -> Ranking:
+    """Ranks targets by the lists of a `Recommender`, or by all scores of a `Scorer`.
+
+    In a list a target's rank is its place; a target that is not in it is a miss: its rank is beyond the catalogue and
+    beyond k, so a metric at a cut-off up to k cannot count it. Ties are those inside the list. A recommender masks the
+    whole history itself, also where it holds the target; ranking by scores keeps the target a candidate.
+
+    Args:
+        recommender: A trained model or a baseline.
+        sequences: The events that histories are read from.
+        targets: What to rank, from `sequences.targets`.
+        mask_seen: Leave the items of the history out of the candidates.
+        k: Length of the lists that are kept; at least the largest cut-off of the metrics.
+        run: Shows progress. Test targets are ranked in the stage `evaluate` alone.
+        batch_size: Histories at a time.
+        tile: Items at a time; memory is batch_size x tile, whatever the catalogue's size.
+        exhaustive: Rank a recommender that is a scorer too by all its scores instead of its lists.
+        what: The label of the progress line.
+
+    Raises:
+        ConfigError: Test targets outside of `evaluate`, so that no choice is ever made by the test part; or
+            `exhaustive` for a recommender that gives lists alone.
+        TrainingError: A score is NaN or a list is not one; the message names the user.
+    """
+    if run.stage != "evaluate" and bool((sequences.split[targets.ends] == TEST).any()):
+        raise ConfigError(f"{run.stage}: the test part is ranked by the stage evaluate alone; use the validation part")
+    n = len(targets)
+    greater, equal = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    items, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
+    lists = recommender if isinstance(recommender, Recommender) and not exhaustive else None
+    scorer = recommender if isinstance(recommender, Scorer) and lists is None else None
+    # Neighbours in this order share the tiles of their targets, or the length that their histories are padded to.
+    keys = targets.ends - sequences.offsets[targets.users] if scorer is None else targets.items
+    order = np.argsort(keys, kind="stable")
+    with run.progress(what, n) as progress:
+        for begin in range(0, n, batch_size):
+            rows = order[begin : begin + batch_size]
+            batch = Targets(targets.users[rows], targets.items[rows], targets.ends[rows])
+            histories = sequences.histories(batch)
+            if scorer is not None:
+                result = _by_scores(scorer, batch, histories, sequences.n_items, mask_seen, k, tile)
+            elif lists is not None:
+                result = _by_lists(lists, batch, histories, sequences.n_items, mask_seen, k)
+            else:
+                raise ConfigError(f"exhaustive: {type(recommender).__name__} gives lists, not scores; set it to false")
+            greater[rows], equal[rows], items[rows], scores[rows] = result
+            progress.advance(len(rows))
+    return Ranking(targets.users, targets.items, greater, equal, TopK(items, scores), sequences.n_items)
+
+
+Result = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+
+
+def _by_scores(
+    scorer: Scorer,
+    batch: Targets,
+    histories: list[NDArray[np.int32]],
+    n_items: int,
+    mask_seen: bool,
+    k: int,
+    tile: int,
+) -> Result:
+    prepared = scorer.prepare(histories)
+    kept: dict[int, NDArray[np.float32]] = {}
+
+    def scores_of(begin: int) -> NDArray[np.float32]:
+        if begin in kept:
+            return kept.pop(begin)
+        # A copy: masking must not reach an array that the scorer keeps.
+        scores_BT = np.array(scorer.score(prepared, begin, min(begin + tile, n_items)), np.float32)
+        _refuse_nan(scores_BT, batch)
+        return scores_BT
+
+    # The target's score comes from its own tile, so that equal scores are equal to the last bit.
+    target_B = np.empty(len(batch), np.float32)
+    for begin in np.unique(batch.items // tile) * tile:
+        kept.clear()
+        scores_BT = scores_of(int(begin))
+        rows = np.flatnonzero(batch.items // tile == begin // tile)
+        target_B[rows] = scores_BT[rows, batch.items[rows] - begin]
+        kept[int(begin)] = scores_BT
+    lists = TopLists(len(batch), k)
+    greater_B, equal_B = np.zeros(len(batch), np.int64), np.full(len(batch), -1, np.int64)
+    masked_rows, masked_items = _seen(batch, histories) if mask_seen else (np.zeros(0, np.int64),) * 2
+    for begin in range(0, n_items, tile):
+        scores_BT = scores_of(begin)
+        here = slice(*np.searchsorted(masked_items, [begin, begin + tile]))
+        # NaN is neither greater than, nor equal to, nor better than anything: no candidate.
+        scores_BT[masked_rows[here], masked_items[here] - begin] = np.nan
+        greater_B += _count(scores_BT > target_B[:, None])
+        equal_B += _count(scores_BT == target_B[:, None])
+        lists.update(scores_BT, begin)
+    return greater_B, equal_B, lists.items, lists.scores
+
+
+def _by_lists(
+    recommender: Recommender,
+    batch: Targets,
+    histories: list[NDArray[np.int32]],
+    n_items: int,
+    mask_seen: bool,
+    k: int,
+) -> Result:
+    top = recommender.recommend(histories, k, mask_seen=mask_seen)
+    _check_lists(top, batch, n_items, k)
+    hit_Bk = top.items == batch.items[:, None]
+    found = hit_Bk.any(1)
+    target_B = np.where(found, top.scores[np.arange(len(batch)), hit_Bk.argmax(1)], np.inf)
+    greater_B = np.where(found, (top.scores > target_B[:, None]).sum(1), max(n_items, k))
+    equal_B = np.where(found, (top.scores == target_B[:, None]).sum(1) - 1, 0)
+    return greater_B, equal_B, top.items, top.scores
+
+
+def _seen(batch: Targets, histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and items of the histories without the targets, sorted by item."""
+    rows = np.repeat(np.arange(len(batch)), [len(history) for history in histories])
+    items = np.concatenate([np.zeros(0, np.int64), *histories])
+    keep = items != batch.items[rows]
+    order = np.argsort(items[keep], kind="stable")
+    return rows[keep][order], items[keep][order]
+
+
+def _count(flags_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """True values per row; row by row, as `count_nonzero` of one contiguous row is several times faster than a sum."""
+    return np.fromiter(map(np.count_nonzero, flags_BT), np.int64, len(flags_BT))
+
+
+def _refuse_nan(scores_BT: NDArray[np.float32], batch: Targets) -> None:
+    wrong = np.isnan(scores_BT).any(1)
+    if wrong.any():
+        raise TrainingError(
+            f"user {batch.users[wrong][0]}: {int(wrong.sum())} of {len(batch)} users of a batch have NaN scores; train "
+            "the model again with a smaller learning rate"
+        )
+
+
+def _check_lists(top: TopK, batch: Targets, n_items: int, k: int) -> None:
+    """A list that repeats an item or is out of order would make ranks that are better than the truth."""
+    for user, problem in _problems(top, batch, n_items, k):
+        raise TrainingError(f"user {user}: the recommended list {problem}; the recommender's `recommend` is at fault")
+
+
+def _problems(top: TopK, batch: Targets, n_items: int, k: int) -> Iterator[tuple[int, str]]:
+    if top.items.shape != (len(batch), k) or top.scores.shape != (len(batch), k):
+        yield int(batch.users[0]), f"has shape {top.items.shape}, expected {(len(batch), k)}"
+        return
+    filled = top.items >= 0
+    ordered = np.sort(top.items, axis=1)
+    with np.errstate(invalid="ignore"):
+        checks = {
+            "has NaN scores": np.isnan(top.scores).any(1),
+            f"names items beyond the catalogue of {n_items}": (top.items >= n_items).any(1),
+            "holds an item twice": ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(1),
+            "is not ordered by score": (top.scores[:, 1:] > top.scores[:, :-1]).any(1),
+            "gives a score to a missing item": (~filled & (top.scores != -np.inf)).any(1),
+        }
+    for problem, wrong in checks.items():
+        if wrong.any():
+            yield int(batch.users[wrong][0]), problem
