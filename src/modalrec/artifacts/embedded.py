@@ -108,6 +108,7 @@ class EmbeddedStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._state = self._read_state()  # another process may have started it anew
                 self._kill()
             except BlockingIOError:
                 pass

@@ -28,8 +28,8 @@ def explain(error: Exception, uri: str, endpoint: str, attempts: int) -> Excepti
     """The error that a user sees for a failed request; errors that are not the store's come back as they are."""
     if isinstance(error, Damaged | ParseError):
         return UpstreamError(
-            f"{uri}: the store at {endpoint} delivered a damaged object in {attempts} attempts ({error}); delete the "
-            "object and run the stage that made it again; if others are damaged too, check the store and its proxies"
+            f"{uri}: the store at {endpoint} damages this object, {attempts} attempts ({error}); delete it and run the "
+            "stage that made it again; if others are damaged too, check the store and the proxies before it"
         )
     if isinstance(error, MinioException):
         return _refusal(error, uri, endpoint, attempts)

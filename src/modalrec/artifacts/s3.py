@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import certifi
 import urllib3
 from minio import Minio
+from minio.error import S3Error
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from modalrec.artifacts.faults import Damaged, ObjectMissing, explain, is_transient
@@ -45,6 +46,7 @@ class Store:
         attempts: How often a request is made before a transient fault becomes an error.
         connect_seconds: Longest wait for a connection.
         read_seconds: Longest silence of the service within one request.
+        backoff_seconds: About the first pause before another attempt; they double.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Store:
         attempts: int = 5,
         connect_seconds: float = 5,
         read_seconds: float = 60,
+        backoff_seconds: float = 0.2,
     ) -> None:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
             raise ConfigError(f"AWS_ENDPOINT_URL={endpoint!r}: write it as http://host:port or https://host:port")
         self.endpoint = endpoint
         self._attempts = attempts
+        self._backoff_seconds = backoff_seconds
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             retries=False,  # tenacity retries here: urllib3 would not notice a damaged body
@@ -103,11 +107,7 @@ class Store:
     def exists(self, uri: str) -> bool:
         """Whether an object has exactly this URI."""
         bucket, key = split_object(uri)
-        try:
-            self._try(uri, lambda: self._client.stat_object(bucket, key))
-        except ObjectMissing:
-            return False
-        return True
+        return self._try(uri, lambda: self._stat(bucket, key)) is not None
 
     def names(self, uri: str) -> list[str]:
         """The objects below a folder URI, as sorted paths relative to it."""
@@ -215,9 +215,9 @@ class Store:
         def put() -> None:
             with open_content() as content:
                 self._client.put_object(bucket, key, content, size, metadata={DIGEST: digest})
-            stored = self._client.stat_object(bucket, key)
-            if (stored.size, _digest_of(stored)) not in ((size, digest), (size, None)):
-                raise Damaged(f"{stored.size} bytes were stored instead of {size}, or another object")
+            stored = self._stat(bucket, key)
+            if stored is None or stored.size != size or _digest_of(stored) != digest:
+                raise Damaged("the store said that it took it, but does not have it")
 
         self._try(uri, put)
 
@@ -244,10 +244,18 @@ class Store:
 
         self._try(uri, get)
 
+    def _stat(self, bucket: str, key: str) -> Any:
+        try:
+            return self._client.stat_object(bucket, key)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                return None
+            raise
+
     def _try(self, uri: str, action: Callable[[], T]) -> T:
         retrying = Retrying(
             stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=0.2, max=3),
+            wait=wait_random_exponential(multiplier=self._backoff_seconds, max=3),
             retry=retry_if_exception(is_transient),
             reraise=True,
         )

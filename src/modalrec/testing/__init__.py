@@ -1,0 +1,1 @@
+"""Contracts and fault servers that plug-in authors reuse in their own tests."""
