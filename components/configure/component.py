@@ -1,0 +1,53 @@
+"""`configure`: checks every configuration before anything costs time."""
+
+from typing import NamedTuple
+
+from components.stage import stage
+
+
+@stage
+def configure(preset: str, settings: dict, controls: bool) -> NamedTuple(  # type: ignore[valid-type]
+    "Configs",
+    [
+        ("ingest", str),
+        ("embed_text", str),
+        ("embed_image", str),
+        ("fuse", str),
+        ("quantize", str),
+        ("pretrain", str),
+        ("finetune", str),
+        ("evaluate", str),
+        ("scratch", str),
+        ("pretrain_shuffled", str),
+        ("finetune_shuffled", str),
+        ("pretrain_temporal", str),
+        ("finetune_temporal", str),
+    ],
+):
+    """Check the configuration of every later stage, and hand each stage its own.
+
+    A stage whose configuration did not change keeps its place in the cache.
+
+    Args:
+        preset: Name of a set of settings: tiny, laptop or gpu.
+        settings: Settings over the preset's, as JSON: {"quantize": {"training": {"epochs": 50}}}.
+        controls: Derive configurations for the control runs too.
+
+    Returns:
+        ingest: Configuration of ingest, as JSON.
+        embed_text: Configuration of embed_text, as JSON.
+        embed_image: Configuration of embed_image, as JSON.
+        fuse: Configuration of fuse, as JSON.
+        quantize: Configuration of quantize, as JSON.
+        pretrain: Configuration of pretrain, as JSON.
+        finetune: Configuration of finetune, as JSON.
+        evaluate: Configuration of evaluate, as JSON.
+        scratch: Configuration of finetune without pretraining, as JSON.
+        pretrain_shuffled: Configuration of pretrain on shuffled histories, as JSON.
+        finetune_shuffled: Configuration of finetune on shuffled histories, as JSON.
+        pretrain_temporal: Configuration of pretrain on the temporal split, as JSON.
+        finetune_temporal: Configuration of finetune on the temporal split, as JSON.
+    """
+    from components.execute import configure_stages
+
+    return configure_stages(preset, settings, controls)

@@ -1,0 +1,58 @@
+"""`evaluate`: metrics beside baselines, and the report."""
+
+from kfp.dsl import HTML, Input, Metrics, Output
+
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEvaluation, ModalrecModel
+from components.stage import stage
+
+
+@stage
+def evaluate(
+    dataset: Input[ModalrecDataset],
+    model: Input[ModalrecModel],
+    config: str,
+    seed: int,
+    evaluation: Output[ModalrecEvaluation],
+    metrics: Output[Metrics],
+    report: Output[HTML],
+    codes: Input[ModalrecCodes] = None,
+    pretrained: Input[ModalrecModel] = None,
+    scratch: Input[ModalrecModel] = None,
+    shuffled: Input[ModalrecModel] = None,
+    temporal: Input[ModalrecModel] = None,
+) -> None:
+    """Rank the whole catalogue for every test user, beside baselines, and write the report.
+
+    Args:
+        dataset: The histories and their test targets.
+        model: The model to judge.
+        config: Configuration of the stage, as JSON.
+        seed: Seed of all random draws.
+        evaluation: Metrics, ranks per user, top-k lists and the report.
+        metrics: Metrics of the model, the controls and the baselines.
+        report: The report as one HTML file.
+        codes: The items' semantic IDs, for the report.
+        pretrained: The model before finetuning.
+        scratch: The model trained without pretraining.
+        shuffled: The model trained on shuffled histories.
+        temporal: The model trained on the temporal split.
+    """
+    from components.execute import execute
+
+    execute(
+        "evaluate",
+        config,
+        seed,
+        inputs={
+            "dataset": dataset,
+            "model": model,
+            "codes": codes,
+            "pretrained": pretrained,
+            "scratch": scratch,
+            "shuffled": shuffled,
+            "temporal": temporal,
+        },
+        outputs={"evaluation": evaluation},
+        metrics=metrics,
+        report=report,
+    )

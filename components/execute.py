@@ -1,0 +1,132 @@
+"""What every component does: call the stage of that name with the artifacts' folders, and tell Kubeflow the results."""
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+
+from modalrec.artifacts import read_manifest
+from modalrec.artifacts.store import localized
+from modalrec.config import dump, resolve
+from modalrec.errors import ModalrecError
+from modalrec.run import Run
+from modalrec.stages import EDGES, load_stage
+
+NULL = "null"
+"""Stands for None among the settings, which kfp.local cannot pass."""
+
+CONFIGS = (
+    "ingest",
+    "embed_text",
+    "embed_image",
+    "fuse",
+    "quantize",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "scratch",
+    "pretrain_shuffled",
+    "finetune_shuffled",
+    "pretrain_temporal",
+    "finetune_temporal",
+)
+"""The outputs of `configure`, in the order of its signature: the stages, then the control runs."""
+
+
+def execute(
+    stage: str,
+    config: str,
+    seed: int,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    metrics: Any,
+    report: Any = None,
+) -> None:
+    """Runs a stage inside a component.
+
+    Args:
+        stage: The stage's name.
+        config: Its configuration as JSON.
+        seed: The seed of all its random draws.
+        inputs: From edge name to artifact; None for an optional edge that is not connected. `source` is a folder's
+            path or an `s3://` URI.
+        outputs: From edge name to the artifact to write.
+        metrics: The Metrics artifact; its file is always written.
+        report: The HTML artifact that gets the evaluation's report.
+    """
+    with user_errors(), ExitStack() as copies:
+        function, config_class = load_stage(stage)
+        resolved = resolve(config_class, json.loads(config), where=stage)
+        run = Run(stage, seed=seed, checkpoints=os.environ.get("MODALREC_CHECKPOINTS"))
+        given = {edge: _folder(value, copies) for edge, value in inputs.items()}
+        made = {edge: Path(artifact.path) for edge, artifact in outputs.items()}
+        numbers = function(**given, **made, config=resolved, run=run)
+        for edge, artifact in outputs.items():
+            manifest = read_manifest(made[edge], EDGES[edge], verify=False)
+            artifact.metadata.update(kind=manifest.kind, digest=manifest.digest)
+        log_metrics(metrics, numbers)
+        if report is not None:
+            shutil.copyfile(made["evaluation"] / "report.html", report.path)
+
+
+def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool) -> Any:
+    """Resolves and checks the configurations of all stages; the first step of a pipeline.
+
+    Args:
+        preset: The preset's name.
+        settings: From stage to settings, over the preset's.
+        controls: Whether the control runs are part of the pipeline.
+
+    Returns:
+        A named tuple of JSON texts, one for each of `CONFIGS`; `{}` where there are no control runs.
+    """
+    from modalrec.stages.configure import configure
+
+    with user_errors():
+        configs = configure(preset, _with_null(settings), controls)
+    texts = {name: json.dumps(_plain(configs.get(name, {})), sort_keys=True) for name in CONFIGS}
+    return namedtuple("Configs", CONFIGS)(**texts)
+
+
+def log_metrics(metrics: Any, numbers: Mapping[str, float]) -> None:
+    """Shows the numbers in the Kubeflow UI and writes them to the artifact's file, without which no cache ever hits."""
+    finite = {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+    for name, value in finite.items():
+        metrics.log_metric(name, value)
+    Path(metrics.path).write_text(json.dumps(finite, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Ends the process with an error's message and exit code, without a traceback that would bury the message."""
+    try:
+        yield
+    except ModalrecError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+
+
+def _folder(value: Any, copies: ExitStack) -> Path | None:
+    if value is None:
+        return None
+    return Path(value.path) if isinstance(value, dsl.Artifact) else copies.enter_context(localized(str(value)))
+
+
+def _plain(config: Any) -> Any:
+    return config if isinstance(config, Mapping) else dump(config)
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_null(inner) for key, inner in value.items()}
+    return None if value == NULL else value

@@ -1,0 +1,39 @@
+"""`finetune`: a recommender from histories as they are."""
+
+from kfp.dsl import Input, Metrics, Output
+
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecModel
+from components.stage import stage
+
+
+@stage
+def finetune(
+    dataset: Input[ModalrecDataset],
+    config: str,
+    seed: int,
+    model: Output[ModalrecModel],
+    metrics: Output[Metrics],
+    codes: Input[ModalrecCodes] = None,
+    pretrained: Input[ModalrecModel] = None,
+) -> None:
+    """Train a recommender on histories as they are.
+
+    Args:
+        dataset: The histories.
+        config: Configuration of the stage, as JSON.
+        seed: Seed of all random draws.
+        model: The model, with all it needs to serve.
+        metrics: Losses and validation metrics of the kept epoch.
+        codes: The items' semantic IDs, for models that use them.
+        pretrained: The model to start from; a fresh one where it is left out.
+    """
+    from components.execute import execute
+
+    execute(
+        "finetune",
+        config,
+        seed,
+        inputs={"dataset": dataset, "codes": codes, "pretrained": pretrained},
+        outputs={"model": model},
+        metrics=metrics,
+    )

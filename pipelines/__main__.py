@@ -1,0 +1,112 @@
+"""`python -m pipelines`: compile, run and submit recipes."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from modalrec.config import parse_assignments
+from modalrec.errors import ConfigError, ModalrecError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Registry = Annotated[str, typer.Option(help="Registry and path of the images, such as registry.example.org/modalrec.")]
+Tag = Annotated[str, typer.Option(help="Tag of the images; the release by default. Tags must never move.")]
+
+
+@app.command("compile")
+def compile_(
+    recipe: Annotated[str | None, typer.Argument(help="The recipe; all by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the files; pipelines/compiled by default.")] = None,
+    registry: Registry = "",
+    tag: Tag = "",
+) -> None:
+    """Write recipes as files that Kubeflow takes, validated, the same on every machine."""
+    _use_images(registry, tag)
+    from pipelines.runner import recipes
+    from pipelines.runner.compile import COMPILED, compile_recipe
+
+    for name in [recipe] if recipe else recipes.names():
+        print(compile_recipe(name, out or COMPILED))
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="The recipe.")],
+    data: Annotated[str, typer.Option(help="Folder with the raw files, or an s3:// URI.")],
+    preset: Annotated[str, typer.Option(help="Settings to start from: tiny, laptop or gpu.")] = "laptop",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="stage.field=value over the preset; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
+    controls: Annotated[bool, typer.Option(help="Also train the control runs.")] = True,
+    cache: Annotated[bool, typer.Option(help="Take results of earlier runs from the store.")] = True,
+    out: Annotated[Path, typer.Option(help="Where results and the store go.")] = Path("out"),
+) -> None:
+    """Run a recipe on this machine: every artifact goes through a store of its own."""
+    from pipelines.runner import recipes
+    from pipelines.runner.local import LocalRun
+
+    module = recipes.load(recipe)
+    arguments = {
+        "source": data,
+        "preset": preset,
+        "settings": parse_assignments(settings or []),
+        "seed": seed,
+        "controls": controls,
+    }
+    recipes.check_arguments(module.pipeline, arguments)
+    module.check(arguments)
+    LocalRun(recipe, module.pipeline, arguments, out, cache).run()
+
+
+@app.command()
+def submit(
+    recipe: Annotated[str, typer.Argument(help="The recipe.")],
+    endpoint: Annotated[str, typer.Option(help="Address of the Kubeflow Pipelines API or UI.")],
+    parameters: Annotated[list[str] | None, typer.Argument(help="name=value; values are YAML.")] = None,
+    experiment: Annotated[str, typer.Option(help="Experiment that the run belongs to.")] = "modalrec",
+    name: Annotated[str | None, typer.Option(help="Name of the run; the recipe's by default.")] = None,
+    registry: Registry = "",
+    tag: Tag = "",
+) -> None:
+    """Compile a recipe and start it on a cluster."""
+    _use_images(registry, tag)
+    from pipelines.runner.submit import submit as start
+
+    arguments = dict(_parameter(text) for text in parameters or [])
+    identity = start(recipe, arguments, endpoint=endpoint, experiment=experiment, run_name=name or recipe)
+    print(f"{endpoint.rstrip('/')}/#/runs/details/{identity}")
+
+
+def main() -> None:
+    """Runs a command; an error of the user's is one message and an exit code, no traceback."""
+    try:
+        app()
+    except ModalrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _use_images(registry: str, tag: str) -> None:
+    # Before the components are imported: their images are part of them.
+    for variable, value in (("MODALREC_REGISTRY", registry), ("MODALREC_TAG", tag)):
+        if value:
+            os.environ[variable] = value
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r}: write a parameter as name=value")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{text!r}: the value is not YAML ({error}); quote it") from None
+
+
+if __name__ == "__main__":
+    main()

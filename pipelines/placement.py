@@ -1,0 +1,76 @@
+"""Where the steps of a pipeline run on a cluster: nodes, resources, retries and credentials."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+# Fixed when a recipe is compiled: Kubeflow takes no parameters here.
+RETRIES = 2
+SHARED_MEMORY = "8Gi"
+HOURS = 24
+
+STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105  (a name; Kubeflow Pipelines brings this secret)
+STORE_CONFIG = "modalrec-store"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """Which GPU nodes to ask for; all fields are pipeline parameters, set when a run is submitted.
+
+    Attributes:
+        resource: Name of the resource, such as nvidia.com/gpu.
+        count: How many of it each step gets.
+        node_selector: Labels that the node must have.
+        tolerations: Taints of the node that do not matter.
+    """
+
+    resource: Any
+    count: Any
+    node_selector: Any
+    tolerations: Any
+
+
+def on_gpu(task: PipelineTask, accelerator: Accelerator) -> PipelineTask:
+    """Places a step on a GPU node, with shared memory for data loaders.
+
+    Args:
+        task: The step.
+        accelerator: The GPUs to ask for.
+
+    Returns:
+        The step.
+    """
+    # Inside a branch the compiler forgets parameters that occur in resources alone.
+    task.register_pipeline_channels([accelerator.resource, accelerator.count])
+    task.set_accelerator_type(accelerator.resource).set_accelerator_limit(accelerator.count)
+    kubernetes.add_node_selector_json(task, accelerator.node_selector)
+    kubernetes.add_toleration_json(task, accelerator.tolerations)
+    kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)  # noqa: S108
+    return _common(task, cpu="4", memory="16Gi", memory_limit="32Gi")
+
+
+def on_cpu(task: PipelineTask) -> PipelineTask:
+    """Places a step on any node.
+
+    Args:
+        task: The step.
+
+    Returns:
+        The step.
+    """
+    return _common(task, cpu="2", memory="4Gi", memory_limit="16Gi")
+
+
+def _common(task: PipelineTask, cpu: str, memory: str, memory_limit: str) -> PipelineTask:
+    task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory_limit)
+    task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    kubernetes.set_timeout(task, HOURS * 3600)
+    kubernetes.use_secret_as_env(
+        task, STORE_SECRET, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+    )
+    kubernetes.use_config_map_as_env(
+        task, STORE_CONFIG, {"endpoint": "AWS_ENDPOINT_URL", "checkpoints": "MODALREC_CHECKPOINTS"}
+    )
+    return task

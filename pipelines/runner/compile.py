@@ -1,0 +1,57 @@
+"""Compiling recipes to files that are the same, byte for byte, on every machine."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from kfp import compiler
+
+from modalrec.artifacts.files import write_bytes
+from pipelines.runner import recipes
+from pipelines.runner.validate import validate
+
+COMPILED = Path(__file__).parents[1] / "compiled"
+
+
+def compile_recipe(name: str, folder: Path = COMPILED) -> Path:
+    """Compiles and validates a recipe.
+
+    Args:
+        name: The recipe.
+        folder: Where `<name>.yaml` goes.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: The recipe is unknown or its compiled form is not valid.
+    """
+    path = folder / f"{name}.yaml"
+    text = compiled_text(name, recipes.load(name).pipeline)
+    write_bytes(path, text.encode())
+    return path
+
+
+def compiled_text(name: str, pipeline: Any) -> str:
+    """The compiled form of a pipeline, validated.
+
+    Kubeflow's compiler writes a heading whose order changes from run to run, so it gets another one.
+    """
+    with tempfile.TemporaryDirectory(prefix="modalrec-") as temporary:
+        path = Path(temporary) / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(path))
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    body = "".join(lines[next(n for n, line in enumerate(lines) if not line.startswith("#")) :])
+    spec = validate(body, f"{name}.yaml")
+    return _heading(name, spec) + body
+
+
+def _heading(name: str, spec: Any) -> str:
+    lines = [f"# {spec.pipeline_info.display_name or name}: {spec.pipeline_info.description}"]
+    lines.append(f"# Written by `python -m pipelines compile {name}`; edit the recipe instead. Parameters:")
+    for key, parameter in sorted(spec.root.input_definitions.parameters.items()):
+        default = json.dumps(json_format.MessageToDict(parameter.default_value), sort_keys=True)
+        lines.append(f"#   {key} ({default if parameter.is_optional else 'required'}): {parameter.description}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,32 @@
+"""The short table at the end of a run."""
+
+import re
+from collections.abc import Mapping
+
+METRIC = re.compile(r"(?:(?P<row>.+)_)?(?P<column>(?:recall|ndcg|mrr)_\d+)")
+COLUMNS = ("recall_10", "ndcg_10", "mrr_10")
+
+
+def table(metrics: Mapping[str, float]) -> str:
+    """Metrics as rows of the model, the controls and the baselines.
+
+    Args:
+        metrics: From name to number; all but the model's have the row's name in front, as in `popularity_ndcg_10`.
+
+    Returns:
+        Lines of text; empty where there are no ranking metrics.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        match = METRIC.fullmatch(name)
+        if match and match["column"] in COLUMNS:
+            rows.setdefault(match["row"] or "", {})[match["column"]] = value
+    if not rows:
+        return ""
+    columns = [column for column in COLUMNS if any(column in row for row in rows.values())]
+    width = max(len("model"), *(len(name) for name in rows))
+    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
+    for name in sorted(rows):
+        numbers = "".join(f"{rows[name][column]:12.4f}" if column in rows[name] else f"{'-':>12}" for column in columns)
+        lines.append(f"{name.replace('_', ' ') or 'model':<{width}}{numbers}")
+    return "\n".join(lines)
