@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, read_table
-from modalrec.errors import ConfigError
 from modalrec.data.splits import TRAIN, VALID
+from modalrec.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -26,6 +27,13 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def sample(self, size: int, rng: np.random.Generator) -> "Targets":
+        """At most `size` of the targets, in their order."""
+        if len(self) <= size:
+            return self
+        kept = np.sort(rng.choice(len(self), size, replace=False))
+        return Targets(self.users[kept], self.items[kept], self.ends[kept])
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,10 @@ class Recommender(nn.Module, ABC):
     config: Config
     items: ItemSpace
 
-    @abstractmethod
     def __init__(self, config: Any, items: ItemSpace) -> None:
-        """Builds the modules, from the global torch generator; keeps both arguments as attributes."""
+        """Keeps both arguments; a model then builds its modules, from the global torch generator."""
+        super().__init__()
+        self.config, self.items = config, items
 
     @abstractmethod
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:

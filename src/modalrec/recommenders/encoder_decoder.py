@@ -59,12 +59,11 @@ class EncoderDecoder(Recommender, Scorer):
     config: EncoderDecoderConfig
 
     def __init__(self, config: EncoderDecoderConfig, items: ItemSpace) -> None:
-        super().__init__()
+        super().__init__(config, items)
         if items.codes is None:
             raise ConfigError("encoder_decoder: needs semantic IDs; give --codes, the output of `quantize`")
         if config.width % config.heads:
             raise ConfigError(f"encoder_decoder.heads: {config.heads} does not divide width={config.width}")
-        self.config, self.items = config, items
         width, sizes = config.width, items.codebook_sizes
         self.code_embeddings = nn.ModuleList([nn.Embedding(size, width) for size in sizes])
         self.positions = nn.Parameter(torch.zeros(config.history, width))

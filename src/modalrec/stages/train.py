@@ -1,0 +1,159 @@
+"""What `pretrain` and `finetune` share: building a recommender from the edges, training it, writing its folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from modalrec.artifacts import Manifest, write_artifact
+from modalrec.artifacts.codes import read_codes
+from modalrec.artifacts.files import write_json
+from modalrec.artifacts.schemas import ITEMS, read_table
+from modalrec.config import Config, dump
+from modalrec.data.sequences import Sequences
+from modalrec.data.splits import VALID
+from modalrec.errors import ArtifactError, ConfigError, DataError
+from modalrec.evaluation.metrics import measure
+from modalrec.evaluation.ranking import rank
+from modalrec.plugins import any_config, create, discover
+from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save_recommender
+from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
+from modalrec.run import Run
+from modalrec.training.checkpoint import fingerprint
+from modalrec.training.loop import TrainingConfig, fit
+
+
+class TrainConfig(Config):
+    """Configuration of `pretrain` and `finetune`.
+
+    Attributes:
+        recommender: The model.
+        training: How to train it.
+        split: Whose train part to learn from, and whose validation part to stop by.
+        shuffle_histories: Destroy the order inside every history first: a control that shows what order is worth.
+        monitor: The metric on the validation part whose best epoch is kept.
+        mask_seen: Leave the items of a user's history out of the ranking that is monitored.
+        validation_users: At most so many users are ranked after each epoch, the same ones each time.
+    """
+
+    recommender: any_config("recommenders") = EncoderDecoderConfig()  # type: ignore[valid-type]
+    training: TrainingConfig = TrainingConfig()
+    split: str = "leave_one_out"
+    shuffle_histories: bool = False
+    monitor: str = "ndcg_10"
+    mask_seen: bool = True
+    validation_users: int = Field(5000, ge=1)
+
+
+def train(
+    folder: Path,
+    dataset: Path,
+    codes: Path | None,
+    start: Path | None,
+    manifests: Mapping[str, Manifest],
+    *,
+    augment: bool,
+    config: TrainConfig,
+    run: Run,
+) -> dict[str, float]:
+    """Trains a recommender and writes its folder: weights, configuration, item space, `curves.json`.
+
+    Args:
+        folder: Where to write.
+        dataset: The dataset.
+        codes: Semantic IDs, for models that need them.
+        start: A model of the same shape whose weights training starts from; None starts from random ones.
+        manifests: Of all inputs, by edge.
+        augment: Train on the model's perturbed histories.
+        config: The stage's configuration.
+        run: The stage's run.
+
+    Returns:
+        Epochs, the best one, its validation metrics, the number of parameters.
+
+    Raises:
+        ConfigError: The model needs an edge that is not given, or differs from the one it starts from.
+        DataError: The split has nothing to train on.
+        ArtifactError: The codes are not of this dataset's items.
+    """
+    torch.manual_seed(run.seed)
+    sequences = Sequences.load(dataset, config.split)
+    if config.shuffle_histories:
+        sequences = sequences.shuffled(run.rng("shuffle"))
+    model = _build(config, _item_space(dataset, codes), manifests)
+    if start is not None:
+        _start_from(model, start)
+    batches = model.batches(sequences.train(), config.training.batch_size, run.seed, augment)
+    if config.training.epochs and not len(batches.plan(0)):
+        raise DataError(f"{dataset}: no user has two train events in the split {config.split}; lower min_user_events")
+    with write_artifact(
+        folder, "model", stage=run.stage, config=config, seed=run.seed, inputs=manifests
+    ) as work:
+        curves = fit(
+            model,
+            batches,
+            config=config.training,
+            run=run,
+            fingerprint=fingerprint(run.stage, config, run.seed, manifests),
+            validate=_validation(model, sequences, config, run),
+            monitor=config.monitor,
+        )
+        save_recommender(work.folder, model)
+        write_json(work.folder / "curves.json", curves)
+        best = max(curves, key=lambda entry: entry.get(config.monitor, 0.0), default={})
+        work.statistics |= {f"valid_{name}": value for name, value in best.items() if "_" in name}
+        work.statistics |= {"epochs": len(curves), "best_epoch": best.get("epoch", 0)}
+        work.statistics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    return dict(work.statistics)
+
+
+def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manifest]) -> Recommender:
+    name = config.recommender.name  # type: ignore[attr-defined]
+    missing = discover("recommenders")[name].needs - manifests.keys()
+    if missing:
+        raise ConfigError(f"recommender {name}: needs {', '.join(sorted(missing))}; give --{min(missing)}")
+    model: Recommender = create("recommenders", config.recommender, items)
+    return model
+
+
+def _start_from(model: Recommender, start: Path) -> None:
+    source = load_recommender(start)
+    here, there = dump(model.config), dump(source.config)
+    differing = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if differing or shapes != {name: value.shape for name, value in source.state_dict().items()}:
+        what = ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing) or "the codes"
+        raise ConfigError(f"{start}: cannot start from a model that differs in {what}; pretrain with the same settings")
+    model.load_state_dict(source.state_dict())
+
+
+def _item_space(dataset: Path, codes: Path | None) -> ItemSpace:
+    table = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "title"])
+    item_ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
+    if codes is None:
+        return ItemSpace(item_ids, titles)
+    coded_ids, codes_NL, sizes = read_codes(codes)
+    if coded_ids != item_ids:
+        lacking = sorted(set(item_ids) - set(coded_ids))
+        example = f" (first: {lacking[0]})" if lacking else ""
+        raise ArtifactError(
+            f"{codes}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} have no code{example}; "
+            "run embed, fuse and quantize on this dataset"
+        )
+    return ItemSpace(item_ids, titles, np.asarray(codes_NL, np.int32), tuple(sizes))
+
+
+def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run):  # type: ignore[no-untyped-def]
+    targets = sequences.targets(VALID)
+    if not len(targets):
+        return None
+    targets = targets.sample(config.validation_users, run.rng("validation"))
+    quiet = Run(stage=run.stage, seed=run.seed, device=run.device, quiet=True)
+
+    def validate() -> dict[str, float]:
+        ranking = rank(model, sequences, targets, mask_seen=config.mask_seen, k=20, run=quiet)
+        return {name: value for name, value in measure(ranking, (10, 20)).items() if not name.startswith("coverage")}
+
+    return validate
