@@ -80,9 +80,8 @@ class Sequences:
     def train(self) -> "Sequences":
         """The train events alone; users keep their numbers and may be left without events."""
         keep = self.split == TRAIN
-        counts = np.add.reduceat(np.append(keep, False), self.offsets[:-1], dtype=np.int64) if self.n_users else []
-        counts = np.where(np.diff(self.offsets) > 0, counts, 0)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        kept_before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+        offsets = kept_before[self.offsets]
         return replace(self, items=self.items[keep], offsets=offsets, split=self.split[keep])
 
     def targets(self, split: int) -> Targets:

@@ -28,7 +28,9 @@ def leave_one_out(users: NDArray[np.int32]) -> NDArray[np.int8]:
     return split
 
 
-def temporal(timestamps: NDArray[np.int64], valid_share: float, test_share: float) -> tuple[NDArray[np.int8], list[int]]:
+def temporal(
+    timestamps: NDArray[np.int64], valid_share: float, test_share: float
+) -> tuple[NDArray[np.int8], list[int]]:
     """Cuts all users' events at two points in time; events at a cut belong to the later part.
 
     Args:
@@ -40,18 +42,22 @@ def temporal(timestamps: NDArray[np.int64], valid_share: float, test_share: floa
         The split of every event and the two cuts.
 
     Raises:
-        ConfigError: The shares leave no train event.
+        ConfigError: A part is left without events, because the shares are out of range or too many times are equal.
     """
     ordered = np.sort(timestamps)
     n = len(ordered)
+    shares = f"valid_share={valid_share:g} and test_share={test_share:g}"
+    if not n or min(valid_share, test_share) <= 0 or valid_share + test_share >= 1:
+        raise ConfigError(f"temporal split: {shares} of {n:,} events; each must be above 0 and their sum below 1")
     valid_cut = int(ordered[min(n - 1, int(n * (1 - valid_share - test_share)))])
     test_cut = int(ordered[min(n - 1, int(n * (1 - test_share)))])
     split = np.full(n, TRAIN, np.int8)
     split[timestamps >= valid_cut] = VALID
     split[timestamps >= test_cut] = TEST
-    if not (split == TRAIN).any() or not (split == VALID).any():
+    empty = [name for name, part in (("train", TRAIN), ("valid", VALID)) if not (split == part).any()]
+    if empty:
         raise ConfigError(
-            f"temporal split: no event lies before the cut at {valid_cut}; lower valid_share={valid_share} and "
-            f"test_share={test_share}, or use the leave_one_out split alone"
+            f"temporal split: no {' and no '.join(empty)} event with cuts at {valid_cut} and {test_cut}, from {shares}; "
+            "too many events share a time. Change the shares, or use splits=[leave_one_out]"
         )
     return split, [valid_cut, test_cut]

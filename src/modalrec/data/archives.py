@@ -1,0 +1,165 @@
+"""Files by name from a folder or a zip, read into memory one at a time; nothing is ever unpacked to disk.
+
+A zip whose names leave its folder, or that unpacks to far more than it holds, is refused as a whole before any entry
+is read.
+"""
+
+import os
+import stat
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from modalrec.errors import DataError, Problems
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MAX_RATIO = 200
+"""Pictures hardly shrink; an entry that unpacks to more than this many times its size is no picture."""
+SMALL = 1 << 20
+"""Entries of up to this many bytes may shrink as they like."""
+
+
+class BadFile(Exception):
+    """One file that cannot be used; the message is the reason, short enough to count by."""
+
+
+class Archive(ABC):
+    """Pictures by name."""
+
+    def __init__(self, path: Path, names: Iterable[str]) -> None:
+        self.path = path
+        self._names: dict[str, str] = {}
+        self._twice: dict[str, str] = {}
+        for name in sorted(names):
+            for key in dict.fromkeys(
+                (name, name.rpartition(".")[0], PurePosixPath(name).name, PurePosixPath(name).stem)
+            ):
+                if self._names.setdefault(key, name) != name and key != name:
+                    self._twice[key] = name
+        self._names.update({name: name for name in names})
+
+    def find(self, key: str) -> str | None:
+        """The name of the file that is meant by a full name, or by a name without its folder or suffix.
+
+        Raises:
+            DataError: Two files could be meant.
+        """
+        name = self._names.get(key)
+        if name is not None and key != name and key in self._twice:
+            raise DataError(
+                f"{self.path}: {key!r} may be {name!r} or {self._twice[key]!r}; write the full name in the items table"
+            )
+        return name
+
+    @abstractmethod
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The content of a file.
+
+        Raises:
+            BadFile: It is missing, damaged or larger than `max_bytes`.
+        """
+
+
+class Folder(Archive):
+    """Files in a folder and the folders below; links that leave it are refused."""
+
+    def __init__(self, path: Path) -> None:
+        problems = Problems(path)
+        root = path.resolve()
+        names = []
+        for parent, _, files in os.walk(path):
+            for file in files:
+                full = Path(parent, file)
+                if full.suffix.lower() not in SUFFIXES or file.startswith("."):
+                    continue
+                if full.is_symlink() and not full.resolve().is_relative_to(root):
+                    problems.add(str(full.relative_to(path)), "is a link that leaves the folder")
+                names.append(full.relative_to(path).as_posix())
+        problems.raise_if_any("Copy the linked files into the folder")
+        super().__init__(path, names)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The content of a file, see `Archive.read`."""
+        try:
+            with (self.path / name).open("rb") as file:
+                content = file.read(max_bytes + 1)
+        except OSError as error:
+            raise BadFile(f"cannot be read: {error.strerror}") from None
+        return _checked(content, max_bytes)
+
+
+class Zip(Archive):
+    """Files in a zip."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise DataError(f"{path}: is not a complete zip ({error}); fetch it again") from None
+        problems = Problems(path)
+        for entry in self._zip.infolist():
+            fault = _fault(entry)
+            if fault:
+                problems.add(f"entry {entry.filename!r}", fault)
+        if len(problems):
+            self._zip.close()
+        problems.raise_if_any("Nothing was read from it. Make the zip again from plain files, with relative names")
+        names = [entry.filename for entry in self._zip.infolist() if _is_picture(entry)]
+        super().__init__(path, names)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The content of an entry, see `Archive.read`."""
+        try:
+            with self._zip.open(name) as file:
+                content = file.read(max_bytes + 1)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+            raise BadFile("damaged in the zip") from None
+        return _checked(content, max_bytes)
+
+
+def open_archive(path: Path) -> Archive:
+    """Opens a folder or a zip.
+
+    Raises:
+        DataError: It is neither, is damaged, or is not safe to read.
+    """
+    if path.is_dir():
+        return Folder(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such folder or zip; put the pictures there or change the source's config")
+    return Zip(path)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative name, as zips and tables hold it, stays in its folder."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    return not (parts.is_absolute() or ".." in parts.parts or name[1:2] == ":")
+
+
+def _fault(entry: zipfile.ZipInfo) -> str:
+    if not is_inside(entry.filename):
+        return "its name leaves the folder"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "is a symbolic link"
+    if entry.flag_bits & 0x1:
+        return "is encrypted"
+    if entry.file_size > SMALL and entry.file_size > MAX_RATIO * entry.compress_size:
+        return f"unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes"
+    return ""
+
+
+def _is_picture(entry: zipfile.ZipInfo) -> bool:
+    name = PurePosixPath(entry.filename)
+    # Archives made on a Mac carry a second, hidden file for each one.
+    hidden = name.name.startswith(".") or "__MACOSX" in name.parts
+    return not entry.is_dir() and not hidden and name.suffix.lower() in SUFFIXES
+
+
+def _checked(content: bytes, max_bytes: int) -> bytes:
+    if len(content) > max_bytes:
+        raise BadFile("too many bytes")
+    if not content:
+        raise BadFile("empty file")
+    return content

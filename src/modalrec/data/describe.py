@@ -1,0 +1,69 @@
+"""What is to be known of a dataset before any result on it is believed: its order in time, and its splits."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalrec.data.sequences import Sequences
+from modalrec.data.splits import TEST, TRAIN, VALID
+
+WEAK = 0.1
+"""Share of equal neighbouring times from which the order is called weak: there the order is that of the file."""
+
+
+def describe_order(users: NDArray[np.int32], timestamps: NDArray[np.int64] | None) -> dict[str, float]:
+    """How far times order the events of a user.
+
+    Ratings entered in one sitting share times, so that sequence models learn little from them.
+
+    Args:
+        users: [E] user of every event, sorted.
+        timestamps: [E] seconds, sorted within a user, or None.
+
+    Returns:
+        `median_user_span_hours`, `equal_time_share` of neighbouring events of a user, and `order_is_weak`, 0 or 1;
+        nothing without times.
+    """
+    if timestamps is None or not len(users):
+        return {}
+    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
+    ends = np.append(starts[1:], len(users)) - 1
+    inside = users[1:] == users[:-1]
+    equal = float((timestamps[1:] == timestamps[:-1])[inside].mean()) if inside.any() else 0.0
+    return {
+        "median_user_span_hours": round(float(np.median(timestamps[ends] - timestamps[starts])) / 3600, 4),
+        "equal_time_share": round(equal, 4),
+        "order_is_weak": float(equal > WEAK),
+    }
+
+
+def describe_split(
+    users: NDArray[np.int32], items: NDArray[np.int32], split: NDArray[np.int8], n_items: int
+) -> dict[str, float]:
+    """Counts events and targets of a split, and the targets that are out of a model's reach.
+
+    Args:
+        users: [E] user of every event, sorted.
+        items: [E] item of every event.
+        split: [E] TRAIN, VALID or TEST.
+        n_items: Size of the catalogue.
+
+    Returns:
+        For valid and test: `events`, `targets`, `cold_users` (their target is their first event, so that they are left
+        out), `users_without_train` (nothing of their history is in training) and `unseen_items` (targets whose item is
+        not in training).
+    """
+    offsets = np.searchsorted(users, np.arange(int(users[-1]) + 2)).astype(np.int64)
+    sequences = Sequences(items, offsets, split, n_items, "")
+    seen = sequences.train_counts() > 0
+    trained = np.bincount(users[split == TRAIN], minlength=sequences.n_users) > 0
+    facts: dict[str, float] = {"train_events": int((split == TRAIN).sum())}
+    for name, part in (("valid", VALID), ("test", TEST)):
+        targets = sequences.targets(part)
+        facts |= {
+            f"{name}_events": int((split == part).sum()),
+            f"{name}_targets": len(targets),
+            f"{name}_cold_users": sequences.cold_users(part),
+            f"{name}_users_without_train": int((~trained[targets.users]).sum()),
+            f"{name}_unseen_items": int((~seen[targets.items]).sum()),
+        }
+    return facts

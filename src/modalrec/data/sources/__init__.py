@@ -1,0 +1,150 @@
+"""Sources read one form of raw data. One file is one source; see `Source`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from modalrec.config import Config
+from modalrec.data.archives import Archive, is_inside, open_archive
+from modalrec.errors import ConfigError, DataError
+
+ITEM_ROWS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("categories", pa.list_(pa.string())),
+        pa.field("year", pa.int32()),
+        pa.field("picture", pa.string()),
+    ]
+)
+"""One row an item. `text` is what text encoders read; `picture` the name of a file in `Source.pictures`."""
+
+EVENT_ROWS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.int64()),
+        pa.field("rating", pa.float32()),
+    ]
+)
+"""One row an event, in the file's order. `timestamp` in seconds since 1970, null throughout in order-only sources."""
+
+
+class Source(ABC):
+    """Raw data of one form, in one folder; reads in batches, so that the events may be larger than memory.
+
+    Attributes:
+        Config: The configuration class, with `name: Literal["<module>"]`.
+        expects: The files that it looks for, for people.
+        has_timestamps: Whether events have a time; without, their order in the file is all that is known.
+        has_ratings: Whether events have a rating.
+        items_file: Where the items come from, for messages.
+        events_file: Where the events come from.
+        other_files: More files that the dataset depends on.
+        counts: What the source found on its way, for the summary; complete when all has been read.
+    """
+
+    Config: ClassVar[type[Config]]
+    expects: ClassVar[str]
+    has_timestamps: bool
+    has_ratings: bool
+    items_file: Path
+    events_file: Path
+    counts: dict[str, int]
+    other_files: tuple[Path, ...] = ()
+
+    @abstractmethod
+    def __init__(self, config: Any, folder: Path) -> None:
+        """Finds the files and checks their headers.
+
+        Raises:
+            DataError: A file is missing, or its header is not as expected.
+        """
+
+    @classmethod
+    @abstractmethod
+    def detect(cls, folder: Path) -> bool:
+        """Whether a folder looks like this source."""
+
+    @abstractmethod
+    def items(self) -> Iterator[pa.RecordBatch]:
+        """Yields the items as `ITEM_ROWS`, in the file's order.
+
+        Raises:
+            DataError: The file is malformed; all its problems in one error.
+        """
+
+    @abstractmethod
+    def interactions(self) -> Iterator[pa.RecordBatch]:
+        """Yields the events as `EVENT_ROWS`, in the file's order.
+
+        Raises:
+            DataError: The file is malformed; all its problems in one error.
+        """
+
+    def pictures(self) -> Archive | None:
+        """The files that `picture` names, or None where there are none at all."""
+        return None
+
+
+BASE = Source
+
+
+def find_file(folder: Path, patterns: Iterable[str], what: str) -> Path:
+    """The one file of a folder that matches one of the patterns, with or without `.gz`.
+
+    Raises:
+        DataError: There is none, or more than one.
+    """
+    patterns = list(patterns)
+    found = sorted({path for pattern in patterns for end in ("", ".gz") for path in folder.glob(pattern + end)})
+    if len(found) != 1:
+        state = f"has {', '.join(path.name for path in found)}" if found else "has none"
+        raise DataError(f"{folder}: {state} where one file of {what} is expected ({' or '.join(patterns)})")
+    return found[0]
+
+
+def has_file(folder: Path, *patterns: str) -> bool:
+    """Whether a folder has a file that matches one of the patterns, with or without `.gz`."""
+    return any(True for pattern in patterns for end in ("", ".gz") for _ in folder.glob(pattern + end))
+
+
+def find_pictures(folder: Path, named: str | None) -> Archive | None:
+    """Opens the folder or zip of pictures: the named one, else `images` or `images.zip` where there is one.
+
+    Raises:
+        ConfigError: The name leads out of the folder.
+        DataError: The named one is missing, damaged or not safe to read.
+    """
+    if named is not None:
+        if not is_inside(named):
+            raise ConfigError(f"images: {named!r} is outside of {folder}; put it there and give its relative name")
+        return open_archive(folder / named)
+    standing = [folder / name for name in ("images", "images.zip") if (folder / name).exists()]
+    return open_archive(standing[0]) if standing else None
+
+
+def item_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Items as a batch of `ITEM_ROWS`; missing keys are null."""
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in ITEM_ROWS]
+    return pa.RecordBatch.from_arrays(columns, schema=ITEM_ROWS)
+
+
+def event_batch(
+    users: pa.Array, items: pa.Array, timestamps: pa.Array | None = None, ratings: pa.Array | None = None
+) -> pa.RecordBatch:
+    """Events as a batch of `EVENT_ROWS`."""
+    n = len(users)
+    return pa.RecordBatch.from_arrays(
+        [
+            users,
+            items,
+            pa.nulls(n, pa.int64()) if timestamps is None else timestamps,
+            pa.nulls(n, pa.float32()) if ratings is None else ratings,
+        ],
+        schema=EVENT_ROWS,
+    )
