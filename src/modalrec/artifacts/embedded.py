@@ -140,7 +140,7 @@ class EmbeddedStore:
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         ports = self._state["ports"]
-        command = [_weed(), "mini", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command = [find_weed(), "mini", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         for name in PORTS:
             command += [f"-{name}.port={ports[name]}", f"-{name}.port.grpc={ports[name + '.grpc']}"]
         command += [f"-admin.port={ports['admin']}", "-admin.ui=false", "-webdav=false", "-disableHttp"]
@@ -203,7 +203,12 @@ class EmbeddedStore:
         return dict(state)
 
 
-def _weed() -> str:
+def find_weed() -> str:
+    """The SeaweedFS program, from this environment or the PATH.
+
+    Raises:
+        UpstreamError: It is not installed.
+    """
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.is_file() else shutil.which("weed")
     if found is None:

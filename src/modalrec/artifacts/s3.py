@@ -94,6 +94,14 @@ class Store:
         endpoint, access_key, secret_key = (environ[name] for name in VARIABLES)
         return cls(endpoint, access_key, secret_key, environ.get("AWS_REGION") or None, **limits)
 
+    def check(self) -> None:
+        """Makes one signed request.
+
+        Raises:
+            UpstreamError: The store does not answer or refuses the keys.
+        """
+        self._try(SCHEME, self._client.list_buckets)
+
     def ensure_bucket(self, uri: str) -> None:
         """Creates the bucket of a URI where there is none."""
         bucket, _ = split_uri(uri)

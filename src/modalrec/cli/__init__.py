@@ -1,0 +1,5 @@
+"""The command line: one command per stage, and commands that look at things."""
+
+from modalrec.cli.app import main
+
+__all__ = ["main"]

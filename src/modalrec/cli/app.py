@@ -1,0 +1,102 @@
+"""The commands and what happens to errors. Stages are imported when one is called, so that `--help` answers at once."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
+from modalrec.config import PRESETS
+from modalrec.errors import ConfigError, ModalrecError
+from modalrec.stages import STAGES
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # Both --text_embeddings, the edge's name, and --text-embeddings are understood.
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("-", "_"),
+        "help_option_names": ["-h", "--help"],
+    },
+    help="Multimodal recommender training, stage by stage.\n\n"
+    f"The stages in order: {', '.join(STAGES)}. Each reads and writes folders, here or at s3:// URIs, and takes its "
+    "settings from --preset, --config and --set. To run them all as one pipeline use `python -m pipelines run`.",
+)
+
+
+def main() -> None:
+    """The entry point: user errors become one message and an exit code, everything else keeps its traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except ModalrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command("config", rich_help_panel="Look")
+def show_config(
+    stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
+    preset: Preset = None,
+    config: ConfigFile = None,
+    settings: Settings = [],  # noqa: B006 -- typer copies it
+) -> None:
+    """Print a stage's settings as YAML: every field, what it means, its value. The output can go to --config."""
+    from modalrec.cli.describe import describe
+
+    if stage not in STAGES:
+        raise ConfigError(f"{stage!r}: unknown stage; the stages are {', '.join(STAGES)}")
+    print(describe(resolve_config(stage, preset, config, settings)), end="")
+
+
+@app.command(rich_help_panel="Look")
+def show(
+    artifact: Annotated[str, typer.Argument(help="Folder or s3:// URI.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Print what an artifact is, how it was made, what it cost, and what it was made from."""
+    from modalrec.cli.show import read, render
+
+    manifest = read(artifact)
+    print(manifest.model_dump_json(indent=2) if as_json else render(artifact, manifest))
+
+
+@app.command(rich_help_panel="Look")
+def plugins() -> None:
+    """List the plug-ins of each kind: what `name` can be in a stage's settings."""
+    from modalrec.plugins import KINDS, discover
+
+    for kind in KINDS:
+        print(f"{kind}:")
+        for name, plugin in discover(kind).items():
+            summary = (plugin.__doc__ or "").strip().partition("\n")[0]
+            print(f"  {name:20} {summary}")
+
+
+@app.command(rich_help_panel="Look")
+def presets() -> None:
+    """List the presets and what they are for."""
+    for path in sorted(PRESETS.glob("*.yaml")):
+        print(f"{path.stem:10} {path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+
+
+@app.command(rich_help_panel="Look")
+def doctor() -> None:
+    """Check what is installed and reachable here, and say how to get what is missing."""
+    from modalrec.doctor import examine, render
+
+    checks = examine()
+    print(render(checks))
+    if any(check.state == "missing" for check in checks):
+        raise typer.Exit(1)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+add_stage_commands(app)

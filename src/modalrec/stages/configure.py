@@ -1,0 +1,109 @@
+"""Checks the settings of all stages before the first one starts, and derives those of the control runs."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from modalrec import plugins
+from modalrec.config import dump, load_preset, nest, resolve
+from modalrec.errors import ConfigError
+from modalrec.stages import STAGES, load_stage
+
+Resolved = dict[str, Any]
+
+
+def configure(preset: str, settings: Mapping[str, Any], controls: bool = True) -> dict[str, Resolved]:
+    """Resolves the configuration of every stage and of every control run.
+
+    The control runs are `scratch` (finetune without pretraining, for as many epochs as both have), and pretrain and
+    finetune once on shuffled histories and once on the temporal split. A control that is off has 0 epochs.
+
+    Args:
+        preset: The preset to start from: tiny, laptop or gpu.
+        settings: What differs from it, nested (`{"quantize": {"training": {"epochs": 5}}}`) or with dotted keys
+            (`{"quantize.training.epochs": 5}`), or mixed.
+        controls: Train the control runs.
+
+    Returns:
+        From stage or control run to its configuration, every default written out.
+
+    Raises:
+        ConfigError: Unknown stages and fields, wrong values, and stages that contradict each other: all at once.
+    """
+    problems: list[str] = []
+    layers = _by_stage([load_preset(preset), settings], problems)
+    resolved: dict[str, Resolved] = {}
+    for stage in STAGES:
+        try:
+            resolved[stage] = dump(resolve(load_stage(stage)[1], *layers[stage], where=stage))
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    if not problems:
+        problems += _contradictions(resolved)
+    if problems:
+        found = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
+        raise ConfigError(f"settings: {found}\n`modalrec config STAGE` shows what a stage takes")
+    return resolved | _control_runs(resolved, controls)
+
+
+def _by_stage(sources: list[Mapping[str, Any]], problems: list[str]) -> dict[str, list[Mapping[str, Any]]]:
+    layers: dict[str, list[Mapping[str, Any]]] = {stage: [] for stage in STAGES}
+    for source in sources:
+        for key, value in source.items():
+            stage, _, rest = key.partition(".")
+            if stage not in STAGES:
+                close = difflib.get_close_matches(stage, STAGES, n=1)
+                hint = f", did you mean {close[0]}?" if close else f"; the stages are {', '.join(STAGES)}"
+                problems.append(f"{stage}: unknown stage{hint}")
+            elif rest:
+                layers[stage].append(nest(rest, value))
+            elif isinstance(value, Mapping):
+                layers[stage] += [nest(inner, setting) for inner, setting in value.items()]
+            elif value is not None:
+                problems.append(f"{stage}: expected a mapping of settings (given {value!r})")
+    return layers
+
+
+def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
+    """What each stage accepts by itself and a later one would refuse, perhaps hours later."""
+    pretrain, finetune = resolved["pretrain"], resolved["finetune"]
+    problems = []
+    for field in sorted(pretrain["recommender"].keys() | finetune["recommender"].keys()):
+        before, after = pretrain["recommender"].get(field), finetune["recommender"].get(field)
+        if before != after:
+            problems.append(
+                f"finetune.recommender.{field}: finetune starts from pretrain's model, and they differ: "
+                f"{before!r} in pretrain, {after!r} in finetune; set both"
+            )
+    splits = resolved["ingest"]["splits"]
+    for stage in ("pretrain", "finetune", "evaluate"):
+        split = resolved[stage]["split"]
+        if split != finetune["split"]:
+            problems.append(f"{stage}.split: {split!r}, but finetune.split is {finetune['split']!r}; set both")
+        if splits and split not in splits:
+            problems.append(f"{stage}.split: {split!r} is not among ingest.splits={splits}; add it there")
+    return problems
+
+
+def _control_runs(resolved: Mapping[str, Resolved], controls: bool) -> dict[str, Resolved]:
+    pretrain, finetune = resolved["pretrain"], resolved["finetune"]
+    epochs = pretrain["training"]["epochs"] + finetune["training"]["epochs"]
+    temporal = controls and _has_times(resolved["ingest"])
+    runs = {"scratch": _with(finetune, epochs if controls else 0)}
+    for name, stage in (("pretrain", pretrain), ("finetune", finetune)):
+        own = stage["training"]["epochs"]
+        runs[f"{name}_shuffled"] = _with(stage, own if controls else 0, shuffle_histories=True)
+        runs[f"{name}_temporal"] = _with(stage, own if temporal else 0, split="temporal")
+    return runs
+
+
+def _has_times(ingest: Resolved) -> bool:
+    """Whether the dataset will have the temporal split, as far as the settings tell."""
+    if ingest["splits"]:
+        return "temporal" in ingest["splits"]
+    source = ingest["source"]
+    return source is None or getattr(plugins.discover("sources")[source["name"]], "has_timestamps", True)
+
+
+def _with(config: Resolved, epochs: int, **changes: Any) -> Resolved:
+    return {**config, **changes, "training": {**config["training"], "epochs": epochs}}
