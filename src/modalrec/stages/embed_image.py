@@ -1,0 +1,76 @@
+"""The stage `embed_image`: item pictures become vectors."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import PositiveInt, field_validator
+
+from modalrec import config as configs
+from modalrec import plugins
+from modalrec.artifacts import read_manifest, write_artifact
+from modalrec.artifacts.schemas import ITEMS, read_table
+from modalrec.data.images import load_images, open_image
+from modalrec.encoders import Encoder
+from modalrec.encoders.efficientnet import EfficientNetConfig
+from modalrec.run import Run
+from modalrec.stages.embedding import embed, require_modality
+
+
+class Config(configs.Config):
+    """Which encoder, and how many pictures at a time.
+
+    Attributes:
+        encoder: Any encoder of pictures.
+        batch_size: Pictures at a time; on a CPU more than 8 to 16 is slower, since layers' outputs then exceed what
+            the allocator keeps for reuse; a GPU takes hundreds.
+    """
+
+    encoder: plugins.any_config("encoders") = EfficientNetConfig()  # type: ignore[valid-type]
+    batch_size: PositiveInt = 8
+
+    @field_validator("encoder")
+    @classmethod
+    def _encodes_images(cls, encoder: configs.Config) -> configs.Config:
+        return require_modality(encoder, "image")
+
+
+def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: Run) -> dict[str, float]:
+    """Encodes the picture of every item of a dataset, given or drawn, each distinct picture once.
+
+    An item without a picture stays in, as not present with a zero vector; so a dataset without any picture gives
+    vectors that are all missing.
+
+    Args:
+        dataset: The dataset.
+        image_embeddings: Where to write the vectors, one row an item in the dataset's order.
+        config: The encoder and the batch size.
+        run: The stage's run.
+
+    Returns:
+        items, present, missing, distinct (pictures), dimension.
+
+    Raises:
+        UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
+    """
+    manifest = read_manifest(dataset, "dataset")
+    items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "image"])
+    encoder: Encoder = plugins.create("encoders", config.encoder, run.torch_device())
+
+    def encode(pictures: list[bytes]) -> NDArray[np.float32]:
+        return encoder.encode_images([open_image(picture) for picture in pictures])
+
+    with write_artifact(
+        image_embeddings, "embeddings", stage="embed_image", config=config, seed=run.seed, inputs={"dataset": manifest}
+    ) as work:
+        return embed(
+            work,
+            items["item_id"],
+            load_images(dataset),
+            encode,
+            encoder,
+            batch_size=config.batch_size,
+            total=pc.sum(pc.not_equal(items["image"], "none")).as_py() or 0,
+            run=run,
+        )
