@@ -127,7 +127,8 @@ def _explain(cls: type[Config], problem: dict[str, Any], where: str) -> str:
         return f"{shown}: unknown field{hint}"
     if problem["type"] == "union_tag_invalid":
         tag, expected = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
-        return f"{shown}.name: unknown plug-in {tag!r}{_suggestion(tag, expected.replace(chr(39), '').split(', '))}; known: {expected}"
+        hint = _suggestion(tag, expected.replace("'", "").split(", "))
+        return f"{shown}.name: unknown plug-in {tag!r}{hint}; known: {expected}"
     given = "" if problem["type"] == "missing" else f" (given {problem['input']!r})"
     return f"{shown}: {problem['msg']}{given}"
 

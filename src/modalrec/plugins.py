@@ -50,7 +50,7 @@ def any_config(kind: str) -> Any:
     return Annotated[Union[configs], Field(discriminator="name")] if len(configs) > 1 else configs[0]  # noqa: UP007
 
 
-def _plugin(module: Any, base: type) -> type:
+def _plugin(module: Any, base: type) -> Any:
     own = [
         cls
         for _, cls in inspect.getmembers(module, inspect.isclass)

@@ -60,7 +60,7 @@ def embeddings(dimension: int) -> pa.Schema:
 
 
 def codes(length: int) -> pa.Schema:
-    """`codes.parquet`: one row an item; `semantic_id` holds `length` codes, level by level, the collision position last."""
+    """`codes.parquet`: one row an item; `semantic_id` is `length` codes by level, the collision position last."""
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
@@ -102,12 +102,16 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     try:
         found = pq.read_schema(path)
         wrong = [
-            f"{field.name} ({'missing' if field.name not in found.names else found.field(field.name).type} instead of {field.type})"
+            f"{field.name} ({_type(found, field.name)} instead of {field.type})"
             for field in schema
-            if field.name not in found.names or found.field(field.name).type != field.type
+            if _type(found, field.name) != field.type
         ]
         if wrong:
             raise ArtifactError(f"{path}: wrong columns: {', '.join(wrong)}; run the stage that made it again")
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the stage that made it again") from None
+
+
+def _type(schema: pa.Schema, column: str) -> pa.DataType | str:
+    return schema.field(column).type if column in schema.names else "missing"

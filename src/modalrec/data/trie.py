@@ -1,7 +1,7 @@
 """A trie over semantic IDs in compressed rows, for decoding that can only name real items.
 
-Items are sorted by their codes. A node of level d is a distinct prefix of d codes; nodes of a level are numbered in sorted
-order, so that a node's children, and the items below it, are ranges.
+Items are sorted by their codes. A node of level d is a distinct prefix of d codes; nodes of a level are numbered in
+sorted order, so that a node's children, and the items below it, are ranges.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Trie:
     Attributes:
         order: [N] item index of each sorted place.
         rank: [N] sorted place of each item index.
-        first_child: L tensors [n_d + 1]; children of node i of level d are nodes `first_child[d][i:i + 2]` of level d + 1.
+        first_child: L tensors [n_d + 1]; node i of level d has the nodes `first_child[d][i:i + 2]` of level d + 1.
         code: L tensors [n_(d+1)]; the last code of each node of level d + 1.
         first_item: L + 1 tensors [n_d + 1]; sorted places of the items below node i of level d.
         widest: L numbers; the most children that a node of the level has.

@@ -23,7 +23,6 @@ from modalrec.data.sequences import Sequences
 from modalrec.errors import ArtifactError
 from modalrec.training.batches import Batches
 
-
 BASE_KIND = "recommenders"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -72,7 +71,7 @@ class Recommender(nn.Module, ABC):
 
     Config: ClassVar[type[Config]]
     needs: ClassVar[frozenset[str]] = frozenset()
-    config: Config
+    config: Any
     items: ItemSpace
 
     def __init__(self, config: Any, items: ItemSpace) -> None:
@@ -141,6 +140,17 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         )
         model: Recommender = plugins.create(BASE_KIND, config, items)
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError, SafetensorError, pa.ArrowException) as error:
-        raise ArtifactError(f"{folder}: not a model of this version ({error}); run the stage that made it again") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        ValidationError,
+        SafetensorError,
+        pa.ArrowException,
+    ) as error:
+        raise ArtifactError(
+            f"{folder}: not a model of this version ({error}); run the stage that made it again"
+        ) from None
     return model.to(device).eval()

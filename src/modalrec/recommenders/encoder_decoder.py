@@ -1,10 +1,10 @@
 """Generative recommendation over semantic IDs: an encoder over the history, a decoder over the next item's codes.
 
-The task is TIGER's (Rajput et al. 2023, arXiv 2305.05065, section 3.2): give the next item's semantic ID, code by code. This
-is its fast causal form. The encoder is a causal transformer with one position per item, so every position of a history is
-trained at once; the decoder predicts the codes of the following item from the encoder's state and the codes before,
-as the depth model of an RQ-transformer does (Lee et al. 2022, arXiv 2203.01941, section 3.2). The encoder's input at a
-position is that position's item, the target is the next one: no target code is ever in the input.
+The task is TIGER's (Rajput et al. 2023, arXiv 2305.05065, section 3.2): give the next item's semantic ID, code by code.
+This is its fast causal form. The encoder is a causal transformer with one position per item, so every position of a
+history is trained at once; the decoder predicts the codes of the following item from the encoder's state and the codes
+before, as the depth model of an RQ-transformer does (Lee et al. 2022, arXiv 2203.01941, section 3.2). The encoder's
+input at a position is that position's item, the target is the next one: no target code is ever in the input.
 """
 
 from collections.abc import Sequence
@@ -239,4 +239,3 @@ def _top_k(items_BW: Tensor, scores_BW: Tensor, k: int) -> TopK:
     items, scores = items_BW[:, :k].cpu().numpy(), scores_BW[:, :k].cpu().numpy()
     missing = ((0, 0), (0, k - items.shape[1]))
     return TopK(np.pad(items, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf))
-

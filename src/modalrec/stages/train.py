@@ -22,7 +22,7 @@ from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save
 from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
 from modalrec.run import Run
 from modalrec.training.checkpoint import fingerprint
-from modalrec.training.loop import TrainingConfig, fit
+from modalrec.training.loop import TrainingConfig, Validate, fit
 
 
 class TrainConfig(Config):
@@ -88,9 +88,7 @@ def train(
     batches = model.batches(sequences.train(), config.training.batch_size, run.seed, augment)
     if config.training.epochs and not len(batches.plan(0)):
         raise DataError(f"{dataset}: no user has two train events in the split {config.split}; lower min_user_events")
-    with write_artifact(
-        folder, "model", stage=run.stage, config=config, seed=run.seed, inputs=manifests
-    ) as work:
+    with write_artifact(folder, "model", stage=run.stage, config=config, seed=run.seed, inputs=manifests) as work:
         curves = fit(
             model,
             batches,
@@ -110,7 +108,7 @@ def train(
 
 
 def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manifest]) -> Recommender:
-    name = config.recommender.name  # type: ignore[attr-defined]
+    name = config.recommender.name
     missing = discover("recommenders")[name].needs - manifests.keys()
     if missing:
         raise ConfigError(f"recommender {name}: needs {', '.join(sorted(missing))}; give --{min(missing)}")
@@ -139,13 +137,13 @@ def _item_space(dataset: Path, codes: Path | None) -> ItemSpace:
         lacking = sorted(set(item_ids) - set(coded_ids))
         example = f" (first: {lacking[0]})" if lacking else ""
         raise ArtifactError(
-            f"{codes}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} have no code{example}; "
-            "run embed, fuse and quantize on this dataset"
+            f"{codes}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} items have no "
+            f"code{example}; run embed, fuse and quantize on this dataset"
         )
     return ItemSpace(item_ids, titles, np.asarray(codes_NL, np.int32), tuple(sizes))
 
 
-def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run):  # type: ignore[no-untyped-def]
+def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run) -> Validate | None:
     targets = sequences.targets(VALID)
     if not len(targets):
         return None

@@ -1,7 +1,7 @@
 """Checkpoints: everything a training run needs to go on as if it had never stopped.
 
-They lie in a folder or a bucket, under stage and fingerprint, so that a retried pod with an empty disk finds them, and a
-run with another config, input or program does not. A file's name carries the digest of its content.
+They lie in a folder or a bucket, under stage and fingerprint, so that a retried pod with an empty disk finds them, and
+a run with another config, input or program does not. A file's name carries the digest of its content.
 """
 
 import hashlib

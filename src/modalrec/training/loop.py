@@ -1,7 +1,7 @@
 """The one training loop: quantizers and recommenders alike.
 
-It plans an epoch, steps through its batches, validates, keeps the best weights, and can be killed at any moment: a resumed
-run ends with the same bits on a CPU.
+It plans an epoch, steps through its batches, validates, keeps the best weights, and can be killed at any moment: a
+resumed run ends with the same bits on a CPU.
 """
 
 import copy
@@ -126,7 +126,12 @@ def fit(
 
 
 def _train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, config: TrainingConfig, state: State, shown: Progress
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Any,
+    config: TrainingConfig,
+    state: State,
+    shown: Progress,
 ) -> None:
     losses: dict[str, Tensor] = model.loss(batch)  # type: ignore[operator]
     optimizer.zero_grad(set_to_none=True)
@@ -135,8 +140,9 @@ def _train_step(
     values = {name: value.item() for name, value in losses.items()}
     if not math.isfinite(values["loss"]) or not math.isfinite(norm.item()):
         raise TrainingError(
-            f"epoch {state.epoch + 1}, step {state.step + 1}: loss {values['loss']:.4g}, gradient norm {norm.item():.4g}; "
-            f"lower training.learning_rate ({config.learning_rate:g}) or look for extreme values in the input"
+            f"epoch {state.epoch + 1}, step {state.step + 1}: loss {values['loss']:.4g}, gradient norm "
+            f"{norm.item():.4g}; lower training.learning_rate ({config.learning_rate:g}), or look for extreme values "
+            "in the input"
         )
     optimizer.step()
     for name, value in values.items():
@@ -145,9 +151,7 @@ def _train_step(
     shown.advance(epoch=state.epoch + 1, loss=values["loss"])
 
 
-def _end_epoch(
-    model: nn.Module, state: State, steps: int, validate: Validate | None, monitor: str, run: Run
-) -> None:
+def _end_epoch(model: nn.Module, state: State, steps: int, validate: Validate | None, monitor: str, run: Run) -> None:
     entry: dict[str, float] = {"epoch": state.epoch + 1}
     entry |= {name: total / steps for name, total in state.sums.items()}
     if validate is not None:
@@ -156,7 +160,9 @@ def _end_epoch(
         if entry[monitor] > state.best:
             state.best, state.best_epoch = entry[monitor], state.epoch + 1
             state.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        run.say(f"epoch {state.epoch + 1}: loss {entry['loss']:.4f}  {monitor} {entry[monitor]:.4f} (best {state.best:.4f})")
+        run.say(
+            f"epoch {state.epoch + 1}: loss {entry['loss']:.4f}  {monitor} {entry[monitor]:.4f} (best {state.best:.4f})"
+        )
     state.history.append(entry)
     state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
 
