@@ -1,0 +1,78 @@
+"""The report: one self-contained HTML file per evaluation, which loads nothing and runs nothing.
+
+`template.html` and `style.html` hold the page; the modules beside them compute what it shows. All text from data goes
+through the template's escaping; pictures are small `data:` URIs; charts are SVG.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.evaluation.report import words
+from modalrec.evaluation.report.codes import code_section
+from modalrec.evaluation.report.curves import curve_section
+from modalrec.evaluation.report.data import data_section
+from modalrec.evaluation.report.details import environment, lineage, numbers
+from modalrec.evaluation.report.figure import pipeline_figure
+from modalrec.evaluation.report.gallery import gallery
+from modalrec.evaluation.report.table import metric_table
+from modalrec.evaluation.results import HEADLINE, Result
+from modalrec.run import Run
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report is made from.
+
+    Attributes:
+        run: The stage's run; random choices of the gallery and the intervals come from it.
+        config: The stage's configuration as plain values.
+        folders: The artifact folders by edge; `dataset` and `model` at least.
+        manifests: Their manifests.
+        results: The measured rows by name; `model` at least.
+        metrics: All numbers by full name.
+        gallery_users: Users to show.
+        bootstrap_samples: Resamples behind every interval.
+    """
+
+    run: Run
+    config: dict[str, Any]
+    folders: dict[str, Path]
+    manifests: dict[str, Manifest]
+    results: dict[str, Result]
+    metrics: dict[str, float]
+    gallery_users: int = 12
+    bootstrap_samples: int = 2000
+
+
+def build_report(contents: Contents) -> str:
+    """The report as one HTML page."""
+    environment_ = Environment(
+        loader=PackageLoader("modalrec.evaluation", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    results, manifests = contents.results, contents.manifests
+    comparisons = words.compare(results, contents.run, contents.bootstrap_samples)
+    return environment_.get_template("template.html").render(
+        title=words.title(manifests),
+        verdict=words.verdict(results, comparisons),
+        warnings=words.warnings(results),
+        cards=words.cards(results[HEADLINE], contents.metrics),
+        figure=pipeline_figure(manifests),
+        table=metric_table(results),
+        remarks=words.remarks(results, comparisons, contents.metrics),
+        curves=curve_section(contents.folders),
+        codes=code_section(contents.folders, manifests),
+        gallery=gallery(contents.folders["dataset"], results[HEADLINE], contents.gallery_users, contents.run),
+        data=data_section(manifests["dataset"]),
+        lineage=lineage(manifests),
+        config=contents.config,
+        numbers=numbers(contents.metrics),
+        environment=environment(contents.run, code_version()),
+    )

@@ -1,0 +1,102 @@
+"""Small SVG charts; colours come from the page's style sheet, so that they follow light and dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+WIDTH, HEIGHT = 320, 170
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 24
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: its name and its points."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def line_chart(series: Sequence[Series], title: str, mark: str = "") -> Markup:
+    """Lines over epochs.
+
+    Args:
+        series: Lines, drawn in the style classes `line-0`, `line-1` and so on.
+        title: What a screen reader says.
+        mark: `max` or `min` puts a dot and its value on that point of the first line.
+    """
+    xs = np.concatenate([np.asarray(line.x, float) for line in series])
+    ys = np.concatenate([np.asarray(line.y, float) for line in series])
+    low, high = float(ys.min()), float(ys.max())
+    if high - low < 1e-12:
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    ticks = nice_ticks(low, high)
+    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    first, last = float(xs.min()), float(xs.max())
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = 0.5 if last == first else (x - first) / (last - first)
+        down = (high - y) / (high - low)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), TOP + down * (HEIGHT - TOP - BOTTOM)
+
+    parts = [Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, title)]
+    for tick in ticks:
+        _, y = place(first, tick)
+        parts.append(Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT))
+        label = Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{:g}</text>')
+        parts.append(label.format(LEFT - 6, y + 4, tick))
+    for x, anchor in {first: "start", last: "end"}.items():
+        label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{:g}</text>')
+        parts.append(label.format(place(x, low)[0], HEIGHT - 6, anchor if first != last else "middle", x))
+    for number, line in reversed(list(enumerate(series))):
+        points = [place(x, y) for x, y in zip(line.x, line.y, strict=True)]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        parts.append(Markup('<path class="line line-{}" d="M{}"/>').format(number % 4, path))
+        if len(points) == 1:
+            parts.append(_dot(number, *points[0]))
+    if mark:
+        values = np.asarray(series[0].y, float)
+        at = int(values.argmax() if mark == "max" else values.argmin())
+        x, y = place(series[0].x[at], values[at])
+        shift, anchor = (-6, "end") if x > WIDTH - 70 else (6, "start")
+        label = Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="{}">{:.4g}</text>')
+        parts.append(_dot(0, x, y))
+        parts.append(label.format(x + shift, y + 14 if y < TOP + 16 else y - 7, anchor, values[at]))
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def bar_strip(counts: NDArray[np.int64], title: str, bins: int = 256) -> Markup:
+    """Frequencies of codes in their order as one strip of bars; more codes than `bins` are summed into bins."""
+    edges = np.linspace(0, len(counts), min(len(counts), bins) + 1).astype(int)
+    heights = np.add.reduceat(counts, edges[:-1]) if len(counts) else counts
+    top = max(int(heights.max(initial=0)), 1)
+    width, height = 512.0, 56.0
+    step = width / max(len(heights), 1)
+    gap = min(1.0, step * 0.25)
+    bars, holes = [], []
+    for place, count in enumerate(heights):
+        x, bar = f"M{place * step:.2f} ", f"h{step - gap:.2f}"
+        if count:
+            bars.append(f"{x}{height:g}V{height - max(height * count / top, 1.5):.2f}{bar}V{height:g}Z")
+        else:
+            holes.append(f"{x}{height + 3:g}{bar}v2h-{step - gap:.2f}Z")
+    return Markup(
+        '<svg class="strip" viewBox="0 0 512 62" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<path class="bars" d="{}"/><path class="holes" d="{}"/></svg>'
+    ).format(title, "".join(bars), "".join(holes))
+
+
+def _dot(number: int, x: float, y: float) -> Markup:
+    return Markup('<circle class="dot line-{}" cx="{:.1f}" cy="{:.1f}" r="3.5"/>').format(number % 4, x, y)
+
+
+def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers that span an interval."""
+    raw = (high - low) / about
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = power * min((1, 2, 2.5, 5, 10), key=lambda factor: abs(factor * power - raw))
+    first = np.floor(low / step)
+    return [float(np.round(step * (first + i), 12)) for i in range(int(np.ceil(high / step) - first) + 1)]

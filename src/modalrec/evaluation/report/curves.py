@@ -1,0 +1,76 @@
+"""The training curves: what `curves.json` of models and codes holds, one entry an epoch."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from modalrec.evaluation.report.charts import Series, line_chart
+
+STAGES = (
+    ("Quantizer", (("codes", "quantizer"),)),
+    ("Pre-training", (("pretrained", "pre-training"),)),
+    ("Finetuning", (("model", "model"), ("scratch", "from scratch"), ("shuffled", "shuffled order"))),
+)
+CHARTS = 3
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and its caption; `names` label its lines where there is more than one."""
+
+    caption: str
+    svg: Markup
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The charts of one stage."""
+
+    stage: str
+    charts: list[Chart]
+
+
+def curve_section(folders: dict[str, Path]) -> list[Curves]:
+    """Charts of every stage whose artifact has curves; stages without are left out."""
+    section = []
+    for stage, runs in STAGES:
+        found = [(name, read_curves(folders[edge])) for edge, name in runs if edge in folders]
+        found = [(name, entries) for name, entries in found if entries]
+        if found:
+            section.append(Curves(stage, [_chart(key, found) for key in _keys(found[0][1])]))
+    return section
+
+
+def read_curves(folder: Path) -> list[dict[str, float]]:
+    """The entries of `curves.json`, none where there is no such file."""
+    path = folder / "curves.json"
+    entries: Any = json.loads(path.read_bytes()) if path.is_file() else []
+    return [{name: float(value) for name, value in entry.items() if _is_number(value)} for entry in entries]
+
+
+def _keys(entries: list[dict[str, float]]) -> list[str]:
+    """What to draw: the loss, the validation metrics, then whatever else was noted."""
+    known = [name for name in entries[-1] if name != "epoch"]
+    preferred = [name for name in ("loss", "ndcg_10", "recall_10") if name in known]
+    return (preferred + [name for name in known if name not in preferred and "_1" not in name])[:CHARTS]
+
+
+def _chart(key: str, runs: list[tuple[str, list[dict[str, float]]]]) -> Chart:
+    series = []
+    for name, entries in runs:
+        points = [(entry.get("epoch", place + 1), entry[key]) for place, entry in enumerate(entries) if key in entry]
+        if points:
+            series.append(Series(name, [x for x, _ in points], [y for _, y in points]))
+    validation = key.startswith(("recall", "ndcg", "mrr"))
+    caption = f"{key} on the validation part" if validation else key.replace("_", " ")
+    svg = line_chart(series, f"{caption} by epoch", mark="max" if validation else "")
+    return Chart(caption, svg, [line.name for line in series] if len(series) > 1 else [])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

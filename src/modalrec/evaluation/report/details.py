@@ -1,0 +1,64 @@
+"""Where the numbers come from: every ancestor's configuration, all metrics, the software."""
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from modalrec.artifacts.manifest import Manifest
+from modalrec.run import Run
+
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "timm")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An artifact among the ancestors."""
+
+    stage: str
+    digest: str
+    inputs: str
+    config: str
+    statistics: str
+
+
+def lineage(manifests: dict[str, Manifest]) -> list[Step]:
+    """All artifacts behind the evaluation, each once."""
+    everything = {manifest.digest: manifest.ancestor() for manifest in manifests.values()}
+    for manifest in manifests.values():
+        everything = manifest.lineage | everything
+    return [
+        Step(
+            stage=ancestor.stage,
+            digest=digest[:12],
+            inputs=", ".join(f"{edge} {value[:12]}" for edge, value in ancestor.inputs.items()),
+            config=_json(ancestor.config),
+            statistics=_json(ancestor.statistics),
+        )
+        for digest, ancestor in everything.items()
+    ]
+
+
+def numbers(metrics: dict[str, float]) -> list[tuple[str, str]]:
+    """All metrics by name."""
+    return [(name, f"{value:.6g}") for name, value in sorted(metrics.items())]
+
+
+def environment(run: Run, code_version: str) -> list[tuple[str, str]]:
+    """Versions, device and threads; nothing that names a person, a machine or a place."""
+    versions = [(name, importlib.metadata.version(name)) for name in PACKAGES]
+    return [
+        ("modalrec", code_version),
+        ("seed", str(run.seed)),
+        ("device", run.torch_device()),
+        ("threads", str(torch.get_num_threads())),
+        ("python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.machine()}"),
+        *versions,
+    ]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

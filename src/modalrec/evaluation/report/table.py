@@ -1,0 +1,113 @@
+"""The table of metrics: one group a split, one row a recommender, a bar with its interval in each row."""
+
+from dataclasses import dataclass
+
+from modalrec.evaluation.report.words import cutoff
+from modalrec.evaluation.results import HEADLINE, Result
+
+LABELS = {
+    "model": ("Model", "the headline of this run"),
+    "pretrained": ("Pre-trained only", "the model before finetuning"),
+    "scratch": ("From scratch", "finetuned without pre-training"),
+    "shuffled": ("Shuffled order", "trained and tested on histories in random order"),
+    "item_knn": ("Item-KNN", "what followed the last ten items, in other histories"),
+    "popularity": ("Popularity", "most train events, the same list for everyone"),
+}
+ORDER = ("model", "pretrained", "scratch", "item_knn", "popularity", "shuffled")
+PROTOCOLS = {
+    "leave_one_out": (
+        "Leave-one-out",
+        "each user's last event is the target. Usual, and leaky: other users' later events are in training.",
+    ),
+    "temporal": (
+        "Temporal",
+        "one cut in time for everybody: training knows nothing of what comes after it. Another set of users and "
+        "targets, so compare inside this group.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recommender.
+
+    Attributes:
+        bar: Start and width of the recall bar and its interval in per cent of the cell: end, low, high.
+    """
+
+    label: str
+    explanation: str
+    headline: bool
+    values: list[str]
+    best: list[bool]
+    bar: tuple[float, float, float]
+    interval: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one split."""
+
+    name: str
+    explanation: str
+    users: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names and groups."""
+
+    columns: list[str]
+    bar_column: str
+    groups: list[Group]
+
+
+def metric_table(results: dict[str, Result]) -> Table:
+    """The rows in the order of reading, the best value of each column in a group marked."""
+    k = cutoff(results[HEADLINE])
+    measured = results[HEADLINE].metrics
+    wanted = ["recall_1", "recall_5", "recall_20", f"ndcg_{k}", f"mrr_{k}", f"coverage_{k}"]
+    columns = [name for name in wanted if name in measured and name != f"recall_{k}"]
+    top = max(interval.high for result in results.values() for interval in [result.intervals[f"recall_{k}"]])
+    later = [name for name in results if name.startswith("temporal")]
+    first = [name for name in ORDER if name in results]
+    groups = [
+        _group([(name, results[name]) for name in names], columns, k, top or 1.0)
+        for names in (first, sorted(later, key=lambda name: ORDER.index(_base(name))))
+        if names
+    ]
+    return Table(columns, f"recall_{k}", groups)
+
+
+def _group(rows: list[tuple[str, Result]], columns: list[str], k: int, top: float) -> Group:
+    split = rows[0][1].split
+    name, explanation = PROTOCOLS[split]
+    best = {column: max(result.metrics[column] for _, result in rows) for column in columns}
+    return Group(
+        name,
+        explanation,
+        len(rows[0][1].ranking),
+        [_row(label, result, columns, best, k, top) for label, result in rows],
+    )
+
+
+def _row(name: str, result: Result, columns: list[str], best: dict[str, float], k: int, top: float) -> Row:
+    label, explanation = LABELS[_base(name)]
+    if name == "temporal":
+        label, explanation = "Model", "trained on the temporal split"
+    interval = result.intervals[f"recall_{k}"]
+    recall = result.metrics[f"recall_{k}"]
+    return Row(
+        label=label,
+        explanation=explanation,
+        headline=name == HEADLINE,
+        values=[f"{result.metrics[column]:.3f}" for column in columns],
+        best=[result.metrics[column] == best[column] > 0 for column in columns],
+        bar=(100 * recall / top, 100 * interval.low / top, 100 * interval.high / top),
+        interval=f"{recall:.3f}",
+    )
+
+
+def _base(name: str) -> str:
+    return name.removeprefix("temporal").removeprefix("_") or "model"

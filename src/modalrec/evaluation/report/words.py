@@ -1,0 +1,178 @@
+"""What the report says in words: every sentence follows from the numbers, also where they do not flatter."""
+
+from dataclasses import dataclass
+
+from modalrec.artifacts.manifest import Manifest
+from modalrec.evaluation.metrics import TIE_TOLERANCE, Interval, bootstrap
+from modalrec.evaluation.results import HEADLINE, Result
+from modalrec.run import Run
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The model against another row of the same targets.
+
+    Attributes:
+        ours: recall of the model.
+        theirs: recall of the other.
+        difference: 95 % interval of ours - theirs, over the same resampled users.
+    """
+
+    ours: float
+    theirs: float
+    difference: Interval
+
+    @property
+    def outcome(self) -> str:
+        """better, worse, or within chance."""
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "within chance"
+
+
+def compare(results: dict[str, Result], run: Run, samples: int) -> dict[str, Comparison]:
+    """The model against every row measured on the same targets, by name."""
+    model = results[HEADLINE]
+    k = cutoff(model)
+    return {
+        name: Comparison(
+            model.metrics[f"recall_{k}"],
+            other.metrics[f"recall_{k}"],
+            bootstrap(model.ranking, "recall", k, run.rng("paired", name), than=other.ranking, samples=samples),
+        )
+        for name, other in results.items()
+        if name != HEADLINE and not name.startswith("temporal")
+    }
+
+
+def cutoff(result: Result) -> int:
+    """The cut-off that the report speaks of: 10, or the nearest that was measured."""
+    measured = [int(name.removeprefix("recall_")) for name in result.metrics if name.startswith("recall_")]
+    return min(measured, key=lambda k: (abs(k - 10), k))
+
+
+def title(manifests: dict[str, Manifest]) -> str:
+    """Names the model and the data."""
+    recommender = manifests["model"].config.get("recommender") or {}
+    source = manifests["dataset"].config.get("source") or {}
+    data = source.get("name") if isinstance(source, dict) else source
+    return f"{recommender.get('name', 'model')} on {data or 'the dataset'}".replace("_", " ")
+
+
+def verdict(results: dict[str, Result], comparisons: dict[str, Comparison]) -> str:
+    """One sentence: how good, beside popularity and item-KNN, and how sure."""
+    model = results[HEADLINE]
+    if not len(model.ranking):
+        return "No test user has a history, so nothing was measured."
+    k = cutoff(model)
+    interval = model.intervals[f"recall_{k}"]
+    against = [
+        f"{_times(comparison)} {label}{_chance(comparison)}"
+        for name, label in (("popularity", "popularity"), ("item_knn", "item-KNN"))
+        if (comparison := comparisons.get(name)) is not None
+    ]
+    measured = f"recall_{k} is {model.metrics[f'recall_{k}']:.3f} (95 % interval {_range(interval)})"
+    return f"{measured}: {' and '.join(against)}." if against else f"{measured}."
+
+
+def cards(result: Result, metrics: dict[str, float]) -> list[tuple[str, str, str]]:
+    """Name, value and remark of the numbers at the top."""
+    k = cutoff(result)
+    shown = [
+        (f"recall_{k}", f"{result.metrics[f'recall_{k}']:.3f}", _range(result.intervals[f"recall_{k}"])),
+        (f"ndcg_{k}", f"{result.metrics[f'ndcg_{k}']:.3f}", _range(result.intervals[f"ndcg_{k}"])),
+        (f"coverage_{k}", f"{100 * result.metrics[f'coverage_{k}']:.0f} %", f"of {result.ranking.n_items:,} items"),
+        ("test users", f"{len(result.ranking):,}", f"{result.cold_users:,} more without history"),
+    ]
+    if "beam_agreement_10" in metrics:
+        agreement = metrics["beam_agreement_10"]
+        shown.append(("beam agreement", f"{100 * agreement:.0f} %", "of the exhaustive top 10 found"))
+    return shown
+
+
+def warnings(results: dict[str, Result]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    said = []
+    for name, result in results.items():
+        if result.tie_gap > TIE_TOLERANCE:
+            said.append(
+                f"{name.replace('_', ' ')}: the order of equal scores decides {100 * result.tie_gap:.2f} % of recall; "
+                "the numbers are the conservative ones (the target comes after its equals)."
+            )
+    return said
+
+
+def remarks(results: dict[str, Result], comparisons: dict[str, Comparison], metrics: dict[str, float]) -> list[str]:
+    """Sentences on item-KNN, pre-training, order, time and the search."""
+    said = []
+    k = cutoff(results[HEADLINE])
+    if knn := comparisons.get("item_knn"):
+        said.append(f"Against item-KNN: {_told(knn, k)}{_KNN[knn.outcome]}")
+    if scratch := comparisons.get("scratch"):
+        said.append(f"With and without pre-training: {_told(scratch, k)}{_PRETRAINING[scratch.outcome]}")
+    if shuffled := comparisons.get("shuffled"):
+        said.append(f"With histories in their order and shuffled: {_told(shuffled, k)}{_ORDER[shuffled.outcome]}")
+    if temporal := results.get("temporal"):
+        said.append(_time(temporal, results, k))
+    if (agreement := metrics.get("beam_agreement_10")) is not None:
+        said.append(
+            f"The lists come from a beam search. On a sample of users it found {100 * agreement:.1f} % of the ten "
+            "items that scoring every item finds."
+        )
+    said.append("All numbers are of one seed; the intervals tell the chance in the choice of users, not in training.")
+    return said
+
+
+_KNN = {
+    "better": "The model is ahead of this baseline.",
+    "worse": "The baseline, which trains in a second, is ahead: for accuracy alone the model is not worth training.",
+    "within chance": "The two cannot be told apart here.",
+}
+_PRETRAINING = {
+    "better": "Pre-training helps.",
+    "worse": "Pre-training hurts here.",
+    "within chance": "Whether pre-training helps cannot be told from these users.",
+}
+_ORDER = {
+    "better": "The model uses the order of events.",
+    "worse": "Shuffling helps: the order of these events misleads the model.",
+    "within chance": "Shuffling does not measurably hurt: nothing shows that the model uses the order of events.",
+}
+
+
+def _time(temporal: Result, results: dict[str, Result], k: int) -> str:
+    found = f"On the temporal split recall_{k} is {temporal.metrics[f'recall_{k}']:.3f}"
+    baselines = [
+        f"{label} {results[name].metrics[f'recall_{k}']:.3f}"
+        for name, label in (("temporal_popularity", "popularity"), ("temporal_item_knn", "item-KNN"))
+        if name in results
+    ]
+    beside = f" ({', '.join(baselines)})" if baselines else ""
+    unknown = (
+        f" over {len(temporal.ranking):,} users, {temporal.users_without_train:,} of them without an event before the "
+        f"cuts; for {temporal.targets_without_train:,} the target has none; {temporal.cold_users:,} more users have no "
+        "history at all and are left out."
+    )
+    return found + beside + unknown
+
+
+def _told(comparison: Comparison, k: int) -> str:
+    return (
+        f"recall_{k} {comparison.ours:.3f} and {comparison.theirs:.3f}, difference "
+        f"{comparison.ours - comparison.theirs:+.3f} (95 % interval {_range(comparison.difference, '+.3f')}). "
+    )
+
+
+def _times(comparison: Comparison) -> str:
+    if not comparison.theirs:
+        return "above zero of" if comparison.ours else "equal to the zero of"
+    ratio = comparison.ours / comparison.theirs
+    return f"{ratio:.1f} times" if ratio >= 1.05 else f"{ratio:.2f} of"
+
+
+def _chance(comparison: Comparison) -> str:
+    return " (a difference within chance)" if comparison.outcome == "within chance" else ""
+
+
+def _range(interval: Interval, form: str = ".3f") -> str:
+    return f"{interval.low:{form}} to {interval.high:{form}}"
