@@ -1,20 +1,35 @@
 """Quantizers turn vectors into tuples of discrete codes. One file is one quantizer; see `Quantizer`."""
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from modalrec.config import Config
+from modalrec import plugins
+from modalrec.artifacts.codes import QUANTIZER
+from modalrec.artifacts.files import write_json
+from modalrec.config import Config, dump
+from modalrec.errors import ArtifactError
 
 # N items of a batch, D input dimension, L levels, V codes per level (the codebook size).
+
+BASE_KIND = "quantizers"
+WEIGHTS = "quantizer.safetensors"
 
 
 class Quantizer(nn.Module, ABC):
     """Learns codebooks; all its state is in `state_dict()`, so that a run resumes exactly.
 
     Attributes:
-        Config: The configuration class, with `name: Literal["<module>"]` and `codebook_sizes`.
+        Config: The configuration class, with `name: Literal["<module>"]`.
+        config: The configuration it was built from.
+        dimension: Length of the vectors, D.
     """
 
     Config: ClassVar[type[Config]]
@@ -22,6 +37,9 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def __init__(self, config: Any, dimension: int) -> None:
         """Builds the modules for vectors of the given length, from the global torch generator."""
+        super().__init__()
+        self.config = config
+        self.dimension = dimension
 
     @property
     @abstractmethod
@@ -30,7 +48,10 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def initialise(self, vectors_ND: Tensor) -> None:
-        """Sets codebooks from a sample of the data, for example by k-means. Called once, before the first step."""
+        """Sets codebooks from a sample of the data, for example by k-means. Called once, before the first step.
+
+        One vector is enough, vectors may be equal, and there may be fewer of them than codes.
+        """
 
     @abstractmethod
     def loss(self, vectors_ND: Tensor) -> dict[str, Tensor]:
@@ -42,7 +63,37 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes_NL: Tensor) -> Tensor:
-        """Reconstructed vectors [N, D]."""
+        """Reconstructed vectors [N, D], without gradients."""
 
 
 BASE = Quantizer
+
+
+def save_quantizer(folder: Path, quantizer: Quantizer, codebook_sizes: Sequence[int]) -> None:
+    """Writes a quantizer so that the folder alone encodes new items.
+
+    Args:
+        folder: An Codes artifact in the making.
+        quantizer: The trained quantizer.
+        codebook_sizes: Of the semantic IDs in the folder: the quantizer's, and the collision position's last.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in quantizer.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    config, sizes = dump(quantizer.config), list(codebook_sizes)
+    write_json(folder / QUANTIZER, {"quantizer": config, "dimension": quantizer.dimension, "codebook_sizes": sizes})
+
+
+def load_quantizer(folder: Path, device: str = "cpu") -> Quantizer:
+    """Reads what `save_quantizer` wrote; nothing in the folder is executed.
+
+    Raises:
+        ArtifactError: A file is missing or does not fit the others.
+    """
+    try:
+        written = json.loads((folder / QUANTIZER).read_bytes())
+        config = TypeAdapter(plugins.any_config(BASE_KIND)).validate_python(written["quantizer"])
+        quantizer: Quantizer = plugins.create(BASE_KIND, config, written["dimension"])
+        quantizer.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: not a quantizer of this version ({error}); run `quantize` again") from None
+    return quantizer.to(device).eval()

@@ -1,0 +1,119 @@
+"""K-means on matrix products: greedy k-means++ seeds, then Lloyd's iterations.
+
+The nearest centre needs no distances: `|x - c|^2 = |x|^2 - 2 x.c + |c|^2`, and `|x|^2` is the same for every centre, so
+one matrix product per iteration ranks them. Seeds: Arthur and Vassilvitskii, "k-means++: The Advantages of Careful
+Seeding" (2007), in its greedy form, which keeps the best of several candidates.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# N points, D dimensions, V centres, T candidates of one seeding step.
+
+BLOCK_ROWS = 16_384
+SEEDING_ROWS_PER_CENTRE = 16
+"""Seeds are drawn among so many random points per centre: within 0.6 % of scikit-learn's inertia; 4 are 2 % off."""
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """A clustering.
+
+    Attributes:
+        centres_VD: The centres, float32.
+        labels_N: The nearest centre of each point, the first one where several are as near, int64.
+        inertia: Sum over the points of the squared distance to their centre.
+    """
+
+    centres_VD: Tensor
+    labels_N: Tensor
+    inertia: float
+
+
+def kmeans(
+    points_ND: Tensor,
+    n_centres: int,
+    *,
+    generator: torch.Generator | None = None,
+    iterations: int = 50,
+    tolerance: float = 1e-4,
+) -> KMeans:
+    """Clusters points; the same generator state gives the same bits on a CPU.
+
+    Where there are fewer distinct points than centres, every point gets a centre of its own, and the spare centres
+    repeat points.
+
+    Args:
+        points_ND: At least one point, finite, float32.
+        n_centres: V, may exceed N.
+        generator: A CPU generator for the seeds, torch's global one by default.
+        iterations: At most this many of Lloyd's iterations.
+        tolerance: Stop when an iteration lowers the inertia by less than this share of it.
+    """
+    centred_ND = points_ND - points_ND.mean(0)  # the product form loses digits when points lie far from the origin
+    centres_VD = _seeds(centred_ND, n_centres, generator)
+    squares = float(centred_ND.double().pow(2).sum())
+    previous = math.inf
+    for _ in range(iterations):
+        labels_N, scores_N = nearest(centred_ND, centres_VD)
+        inertia = squares + float(scores_N.double().sum())
+        if previous - inertia <= tolerance * inertia:
+            break
+        previous = inertia
+        centres_VD = _means(centred_ND, labels_N, scores_N, centres_VD)
+    labels_N, _ = nearest(centred_ND, centres_VD)
+    inertia = float((centred_ND - centres_VD[labels_N]).double().pow(2).sum())
+    return KMeans(centres_VD + points_ND.mean(0), labels_N, inertia)
+
+
+def nearest(points_ND: Tensor, centres_VD: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest centre of each point [N], and its squared distance less the point's squared norm [N].
+
+    Works in blocks of rows, so that memory does not grow with N x V.
+    """
+    norms_V = centres_VD.pow(2).sum(1)
+    blocks = [torch.addmm(norms_V, block, centres_VD.T, alpha=-2).min(1) for block in points_ND.split(BLOCK_ROWS)]
+    return torch.cat([block.indices for block in blocks]), torch.cat([block.values for block in blocks])
+
+
+def _seeds(points_ND: Tensor, n_centres: int, generator: torch.Generator | None) -> Tensor:
+    """Greedy k-means++: each next centre is the candidate that leaves the least inertia, drawn by squared distance."""
+    rows = min(len(points_ND), SEEDING_ROWS_PER_CENTRE * n_centres)
+    if rows < len(points_ND):
+        points_ND = points_ND[torch.randperm(len(points_ND), generator=generator)[:rows].to(points_ND.device)]
+    candidates = 2 + int(math.log(n_centres))
+    draws_VT = torch.rand(n_centres, candidates, generator=generator, dtype=torch.float64).to(points_ND.device)
+    norms_N = points_ND.pow(2).sum(1)
+    first = (draws_VT[0, :1] * rows).long().clamp_(max=rows - 1)
+    gaps_N = _squared_distances(points_ND, norms_N, first)[0]
+    chosen = [first[0]]
+    for draws_T in draws_VT[1:]:
+        mass_N = gaps_N.cumsum(0, dtype=torch.float64)
+        picks_T = torch.searchsorted(mass_N, draws_T * mass_N[-1], right=True).clamp_(max=rows - 1)
+        gaps_TN = torch.minimum(gaps_N, _squared_distances(points_ND, norms_N, picks_T))
+        best = gaps_TN.sum(1).argmin()
+        chosen.append(picks_T[best])
+        gaps_N = gaps_TN[best]
+    return points_ND[torch.stack(chosen)]
+
+
+def _squared_distances(points_ND: Tensor, norms_N: Tensor, picks_T: Tensor) -> Tensor:
+    """From each pick to each point [T, N], exactly zero to itself."""
+    distances_TN = torch.addmm(norms_N, points_ND[picks_T], points_ND.T, alpha=-2).add_(norms_N[picks_T, None])
+    return distances_TN.clamp_(min=0).scatter_(1, picks_T[:, None], 0)
+
+
+def _means(points_ND: Tensor, labels_N: Tensor, scores_N: Tensor, centres_VD: Tensor) -> Tensor:
+    """The mean of each cluster; an empty one takes the point that is farthest from its centre."""
+    sums_VD = torch.zeros_like(centres_VD).index_add_(0, labels_N, points_ND)
+    counts_V = torch.bincount(labels_N, minlength=len(centres_VD))
+    means_VD = sums_VD / counts_V.clamp(min=1)[:, None]
+    empty = (counts_V == 0).nonzero()[:, 0]
+    if len(empty):
+        far = (scores_N + points_ND.pow(2).sum(1)).topk(min(len(empty), len(points_ND))).indices
+        means_VD[empty] = centres_VD[empty]
+        means_VD[empty[: len(far)]] = points_ND[far]
+    return means_VD
