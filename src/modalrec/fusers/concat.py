@@ -51,5 +51,5 @@ class Concat(Fuser):
 
 
 def _normalise(vectors_BD: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms_B1 = np.linalg.norm(vectors_BD, axis=1, keepdims=True).astype(np.float32)
-    return vectors_BD / np.where(norms_B1 > 0, norms_B1, np.float32(1))
+    norms_B1 = np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+    return np.divide(vectors_BD, norms_B1, out=np.zeros_like(vectors_BD), where=norms_B1 > 0)

@@ -1,5 +1,4 @@
 """What the configuration of every plug-in does."""
-# ruff: noqa: S101
 
 from typing import Any
 

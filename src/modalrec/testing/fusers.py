@@ -1,5 +1,4 @@
 """Contract of fusers: subclass it in a test module and give the fixture `make`, which builds one."""
-# ruff: noqa: S101
 
 from collections.abc import Callable, Mapping
 

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modalrec.artifacts import read_manifest
+from modalrec.artifacts.embeddings import load
+from modalrec.config import resolve
+from modalrec.encoders.hashing import Hashing, HashingConfig
+from modalrec.encoders.minilm import MiniLM, MiniLMConfig
+from modalrec.errors import ArtifactError, ConfigError, UpstreamError
+from modalrec.run import Run
+from modalrec.stages.embed_text import WINDOW, Config, embed_text
+from tests.stages.small import write_dataset
+
+RUN = Run("embed_text", seed=7, device="cpu", quiet=True)
+SMALL = Config(encoder=HashingConfig(dimension=32), batch_size=2)
+TEXTS = [
+    "a long text about war and peace",
+    None,
+    "heat",
+    "",
+    " \n",
+    "heat",
+    "casino royale",
+    "a long text about war and peace",
+]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "dataset", TEXTS)
+
+
+def test_vectors_in_the_datasets_order_missing_ones_zero(dataset: Path, tmp_path: Path) -> None:
+    metrics = embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
+    item_ids, present, vectors = load(tmp_path / "text")
+    assert item_ids.tolist() == [f"a{row}" for row in range(8)]
+    assert present.tolist() == [True, False, True, False, False, True, True, True]
+    alone = Hashing(HashingConfig(dimension=32), "cpu")
+    for row, text in enumerate(TEXTS):
+        expected = alone.encode_texts([text])[0] if present[row] and text else np.zeros(32)
+        np.testing.assert_allclose(vectors[row], expected, atol=1e-6)
+    assert metrics == {"items": 8, "present": 5, "missing": 3, "distinct": 3, "dimension": 32}
+
+
+def test_manifest_tells_what_was_done(dataset: Path, tmp_path: Path) -> None:
+    metrics = embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
+    manifest = read_manifest(tmp_path / "text", "embeddings")
+    assert manifest.inputs == {"dataset": read_manifest(dataset, "dataset").digest}
+    assert manifest.statistics == {**metrics, "encoder": "hashing"}
+    assert resolve(Config, manifest.config) == SMALL
+    assert list(manifest.files) == ["embeddings.parquet"]
+
+
+def test_each_distinct_text_is_encoded_once(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    encode = Hashing.encode_texts
+
+    def listen(self: Hashing, texts: list[str]) -> np.ndarray:
+        seen.append(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(Hashing, "encode_texts", listen)
+    embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
+    assert seen == [["heat", "casino royale"], ["a long text about war and peace"]]
+
+
+def test_same_again_has_the_same_identity(dataset: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        embed_text(dataset, tmp_path / name, config=SMALL, run=RUN)
+    first, second = (read_manifest(tmp_path / name, "embeddings") for name in ("first", "second"))
+    assert first.digest == second.digest
+
+
+def test_more_items_than_a_window(tmp_path: Path) -> None:
+    """Duplicates are found across windows, and rows stay in place."""
+    texts = [None if row % 7 == 0 else f"film number {row % (WINDOW + 100)}" for row in range(2 * WINDOW + 50)]
+    dataset = write_dataset(tmp_path / "dataset", texts)
+    metrics = embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
+    assert metrics["distinct"] == len({text for text in texts if text})
+    assert metrics["missing"] == texts.count(None)
+    _, _, vectors = load(tmp_path / "text")
+    rows = [1, WINDOW - 2, WINDOW + 99, WINDOW + 101, 2 * WINDOW + 48]
+    expected = Hashing(HashingConfig(dimension=32), "cpu").encode_texts([texts[row] or "" for row in rows])
+    np.testing.assert_allclose(vectors[rows], expected, atol=1e-6)
+
+
+def test_default_encoder_is_minilm(dataset: Path, tmp_path: Path) -> None:
+    metrics = embed_text(dataset, tmp_path / "text", config=resolve(Config), run=RUN)
+    assert metrics["dimension"] == 384
+    _, present, vectors = load(tmp_path / "text")
+    expected = MiniLM(MiniLMConfig(), "cpu").encode_texts(["heat"])[0]
+    np.testing.assert_allclose(vectors[2], expected, atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), present, atol=1e-5)
+
+
+def test_encoder_of_pictures_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"encoder.*'efficientnet' does not encode text; use one of hashing, minilm"):
+        resolve(Config, {"encoder": {"name": "efficientnet"}})
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (np.full((2, 32), np.nan, np.float32), "vector of item 'a2' is not finite"),
+        (np.zeros((2, 31), np.float32), r"shape \(2, 31\) instead of \(2, 32\) for the batch with item 'a2'"),
+        (np.zeros((1, 32), np.float32), r"shape \(1, 32\) instead of \(2, 32\)"),
+    ],
+    ids=["not finite", "too narrow", "too few"],
+)
+def test_bad_vectors_are_refused_and_leave_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: np.ndarray, message: str
+) -> None:
+    monkeypatch.setattr(Hashing, "encode_texts", lambda self, texts: result)
+    with pytest.raises(UpstreamError, match=message):
+        embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_other_kinds_of_artifact_are_refused(dataset: Path, tmp_path: Path) -> None:
+    embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
+    with pytest.raises(ArtifactError, match="`dataset` is needed here"):
+        embed_text(tmp_path / "text", tmp_path / "again", config=SMALL, run=RUN)
