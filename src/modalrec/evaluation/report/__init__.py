@@ -66,7 +66,7 @@ def build_report(contents: Contents) -> str:
         cards=words.cards(results[HEADLINE], contents.metrics),
         figure=pipeline_figure(manifests),
         table=metric_table(results),
-        remarks=words.remarks(results, comparisons, contents.metrics),
+        remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
         curves=curve_section(contents.folders),
         codes=code_section(contents.folders, manifests),
         gallery=gallery(contents.folders["dataset"], results[HEADLINE], contents.gallery_users, contents.run),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 170
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 24
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 24, 24
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def line_chart(series: Sequence[Series], title: str, mark: str = "") -> Markup:
         shift, anchor = (-6, "end") if x > WIDTH - 70 else (6, "start")
         label = Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="{}">{:.4g}</text>')
         parts.append(_dot(0, x, y))
-        parts.append(label.format(x + shift, y + 14 if y < TOP + 16 else y - 7, anchor, values[at]))
+        parts.append(label.format(x + shift / 3, y - 9, anchor, values[at]))
     return Markup("").join([*parts, Markup("</svg>")])
 
 

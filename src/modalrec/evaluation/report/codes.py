@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from modalrec.artifacts.codes import read_codes
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.codes import colliding, level_usage
 from modalrec.evaluation.report.charts import bar_strip
@@ -41,14 +41,12 @@ def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Co
     """Reads `codes.parquet`; None where the model has no codes."""
     if "codes" not in folders:
         return None
-    column = pq.read_table(folders["codes"] / "codes.parquet", columns=["semantic_id"])["semantic_id"].combine_chunks()
-    codes_NL = column.flatten().to_numpy().reshape(len(column), -1)
+    _, codes_NL, sizes = read_codes(folders["codes"])
     statistics = manifests["codes"].statistics
-    sizes = statistics.get("codebook_sizes") or (codes_NL.max(0, initial=0) + 1).tolist()
     last = codes_NL.shape[1] - 1
     levels = []
     for level, usage in enumerate(level_usage(codes_NL, sizes)):
-        name = f"level {level + 1}" if level < last else "position that resolves collisions"
+        name = f"level {level + 1}" if level < last else f"level {level + 1}, tells collisions apart"
         strip = bar_strip(usage.counts, f"Items per code of {name}")
         bits = float(np.log2(max(len(usage.counts), 1)))
         levels.append(Level(name, len(usage.counts), usage.used, usage.perplexity, usage.entropy, bits, strip))

@@ -1,6 +1,7 @@
 """The data in the report: what came in, what was dropped and why."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from modalrec.artifacts.manifest import Manifest
@@ -29,9 +30,21 @@ def data_section(dataset: Manifest) -> Data:
     dropped = [(clean(step["why"], 200), _shown(step["interactions"])) for step in statistics.pop("summary", [])]
     plain = {name: value for name, value in statistics.items() if not isinstance(value, dict | list)}
     nested = {name: value for name, value in statistics.items() if isinstance(value, dict | list)}
+    splits = {split: _take(plain, f"{split}_") for split in statistics.get("splits", [])}
     counts = [Counts("Counts", _rows(plain))] if plain else []
-    counts += [Counts(_label(name), rows) for name, value in nested.items() if (rows := _rows(value))]
+    counts += [Counts(f"Split {_label(split)}", _rows(facts)) for split, facts in splits.items() if facts]
+    counts += [Counts(_label(name).capitalize(), rows) for name, value in nested.items() if (rows := _rows(value))]
     return Data(dropped, counts)
+
+
+def _take(numbers: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Takes what begins with a prefix out of `numbers`; moments become dates."""
+    taken = {name.removeprefix(prefix): numbers.pop(name) for name in list(numbers) if name.startswith(prefix)}
+    return {name: _date(value) if name.endswith("_cut") else value for name, value in taken.items()}
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _rows(value: Any, label: str = "") -> list[tuple[str, str]]:

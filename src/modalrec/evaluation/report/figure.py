@@ -11,15 +11,15 @@ from modalrec.artifacts.manifest import Ancestor, Manifest
 from modalrec.evaluation.report.text import clean
 
 UNITS = {
-    "items": "items",
-    "interactions": "events",
     "dimension": "dimensions",
     "present": "present",
-    "levels": "levels",
+    "interactions": "events",
+    "items": "items",
+    "collisions": "collisions",
     "parameters": "parameters",
 }
 """Statistics that the boxes show, and what they count."""
-BOX, TALL, GAP, ROW, RAIL, MARGIN = 132, 88, 28, 18, 16, 8
+BOX, TALL, GAP, ROW, RAIL, MARGIN = 138, 88, 28, 18, 16, 8
 
 
 @dataclass
@@ -122,10 +122,10 @@ def _facts(node: Node) -> list[str]:
     if not node.artifacts:
         return ["ranks the test part", "of every user"]
     first = node.artifacts[0]
+    many = f"{len(node.artifacts)} models" if len(node.artifacts) > 1 else ""
     seconds = sum(artifact.cost.get("seconds", 0.0) for artifact in node.artifacts)
-    made = f"{len(node.artifacts)} models" if len(node.artifacts) > 1 else ""
-    facts = [_plugin(first.config), *_counts(first.statistics), " in ".join(filter(None, [made, duration(seconds)]))]
-    return [clean(fact, 19) for fact in facts if fact]
+    facts = [_plugin(first.config), *_counts(first.statistics), many, duration(seconds)]
+    return [clean(fact, 20) for fact in facts if fact]
 
 
 def _plugin(config: dict[str, Any]) -> str:
@@ -134,9 +134,18 @@ def _plugin(config: dict[str, Any]) -> str:
 
 
 def _counts(statistics: dict[str, Any]) -> list[str]:
-    """At most two numbers that tell what came out."""
+    """At most two lines that tell what came out."""
+    sizes = statistics.get("codebook_sizes", [])[:-1]
+    levels = [f"{len(sizes)} levels of {max(sizes)}"] if sizes else []
     found = {name: statistics[name] for name in UNITS if isinstance(statistics.get(name), int | float)}
-    return [f"{int(number):,} {UNITS[name]}" for name, number in found.items()][:2]
+    return [*levels, *(f"{_short(number)} {UNITS[name]}" for name, number in found.items())][:2]
+
+
+def _short(number: float) -> str:
+    """Up to five digits in full, then thousands and millions."""
+    if number < 100_000:
+        return f"{int(number):,}"
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """What the report says in words: every sentence follows from the numbers, also where they do not flatter."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.metrics import TIE_TOLERANCE, Interval, bootstrap
@@ -102,7 +104,12 @@ def warnings(results: dict[str, Result]) -> list[str]:
     return said
 
 
-def remarks(results: dict[str, Result], comparisons: dict[str, Comparison], metrics: dict[str, float]) -> list[str]:
+def remarks(
+    results: dict[str, Result],
+    comparisons: dict[str, Comparison],
+    metrics: dict[str, float],
+    dataset: Mapping[str, Any],
+) -> list[str]:
     """Sentences on item-KNN, pre-training, order, time and the search."""
     said = []
     k = cutoff(results[HEADLINE])
@@ -112,6 +119,12 @@ def remarks(results: dict[str, Result], comparisons: dict[str, Comparison], metr
         said.append(f"With and without pre-training: {_told(scratch, k)}{_PRETRAINING[scratch.outcome]}")
     if shuffled := comparisons.get("shuffled"):
         said.append(f"With histories in their order and shuffled: {_told(shuffled, k)}{_ORDER[shuffled.outcome]}")
+    if dataset.get("order_is_weak"):
+        said.append(
+            f"Order is weak in this data: {100 * dataset.get('equal_time_share', 0):.0f} % of a user's neighbouring "
+            "events have the same time, so what looks like order may be how the events were entered. A model of "
+            "sequences is on trial here, not at home."
+        )
     if temporal := results.get("temporal"):
         said.append(_time(temporal, results, k))
     if (agreement := metrics.get("beam_agreement_10")) is not None:
