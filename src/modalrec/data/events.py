@@ -1,5 +1,6 @@
 """Events in compact arrays: collected batch by batch, sorted, and freed of repeats."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -32,17 +33,14 @@ class Events:
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "Events":
         """The events of a mask [E], or at places in an order."""
+        if which.dtype == np.bool_ and which.all():
+            return self
         return Events(
             self.users[which],
             self.items[which],
             None if self.timestamps is None else self.timestamps[which],
             None if self.ratings is None else self.ratings[which],
         )
-
-    def sorted(self) -> "Events":
-        """By user, then time, then as they came."""
-        keys = (self.users,) if self.timestamps is None else (self.timestamps, self.users)
-        return self.take(np.lexsort(keys))
 
     def exact_repeats(self) -> NDArray[np.bool_]:
         """Which of the sorted events equal an earlier one in user, item, time and rating [E].
@@ -81,18 +79,16 @@ class Events:
         return replace(self, users=new_users[self.users], items=new_items[self.items]), users, items
 
 
-@dataclass
+@dataclass(frozen=True)
 class Collected:
-    """What came out of the batches.
+    """What came out of the batches besides the events.
 
     Attributes:
-        events: The events of known items.
         user_ids: Names of the users, by number.
         rows: Rows read.
         unknown: Rows per item id that the items table does not hold.
     """
 
-    events: Events
     user_ids: list[str]
     rows: int
     unknown: Counter[str]
@@ -100,21 +96,26 @@ class Collected:
 
 def collect(
     batches: Iterable[pa.RecordBatch], item_rows: Mapping[str, int], *, timestamps: bool, ratings: bool
-) -> Collected:
-    """Turns batches of `modalrec.data.sources.EVENT_ROWS` into arrays, numbering users as they appear.
+) -> tuple[Events, Collected]:
+    """Turns batches of `modalrec.data.sources.EVENT_ROWS` into sorted arrays, numbering users as they appear.
 
     Args:
         batches: Rows with user_id, item_id, timestamp and rating.
         item_rows: From item id to its row.
         timestamps: Keep timestamps; none may be null then.
         ratings: Keep ratings; null becomes NaN.
+
+    Returns:
+        The events of known items, by user, then time, then as they came; and what else was found.
     """
     user_numbers: dict[str, int] = {}
     unknown: Counter[str] = Counter()
-    users: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
-    items: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
-    times: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    scores: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
+    # These grow in place; lists of chunks would need all memory twice when joined.
+    columns: dict[str, array[Any]] = {"users": array("i"), "items": array("i")}
+    if timestamps:
+        columns["timestamps"] = array("q")
+    if ratings:
+        columns["ratings"] = array("f")
     rows = 0
     for batch in batches:
         rows += batch.num_rows
@@ -122,19 +123,17 @@ def collect(
         known = numbers >= 0
         if not known.all():
             unknown.update(batch.column("item_id").filter(pa.array(~known)).to_pylist())
-        items.append(numbers[known])
+        columns["items"].frombytes(numbers[known].tobytes())
         names = batch.column("user_id").dictionary_encode()
         for name in names.dictionary.to_pylist():
             user_numbers.setdefault(name, len(user_numbers))
-        users.append(_numbers(names, user_numbers)[known])
+        columns["users"].frombytes(_numbers(names, user_numbers)[known].tobytes())
         if timestamps:
-            times.append(batch.column("timestamp").to_numpy()[known])
+            columns["timestamps"].frombytes(batch.column("timestamp").to_numpy()[known].tobytes())
         if ratings:
-            scores.append(pc.fill_null(batch.column("rating"), float("nan")).to_numpy()[known])
-    events = Events(
-        _joined(users), _joined(items), _joined(times) if timestamps else None, _joined(scores) if ratings else None
-    )
-    return Collected(events, list(user_numbers), rows, unknown)
+            scores = pc.fill_null(batch.column("rating"), float("nan"))
+            columns["ratings"].frombytes(scores.to_numpy()[known].tobytes())
+    return _sorted(columns), Collected(list(user_numbers), rows, unknown)
 
 
 def _numbers(names: pa.DictionaryArray, numbers: Mapping[str, int]) -> NDArray[np.int32]:
@@ -143,11 +142,16 @@ def _numbers(names: pa.DictionaryArray, numbers: Mapping[str, int]) -> NDArray[n
     return table[names.indices.to_numpy()]
 
 
-def _joined(chunks: list[Any]) -> Any:
-    """One array; the chunks are let go at once, for there may be gigabytes of them."""
-    joined = np.concatenate(chunks)
-    chunks.clear()
-    return joined
+def _sorted(columns: dict[str, Any]) -> Events:
+    """Events by user, then time, then as they came; lets go of each column as soon as it is sorted."""
+    for name in columns:
+        columns[name] = np.frombuffer(columns[name], columns[name].typecode)
+    keys = (columns["timestamps"], columns["users"]) if "timestamps" in columns else (columns["users"],)
+    order = np.lexsort(keys)
+    del keys
+    for name in columns:
+        columns[name] = columns[name][order]
+    return Events(**columns)
 
 
 def _compact(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

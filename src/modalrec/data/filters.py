@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of the core filter took away."""
+    """What one round of the core filter took away: users and items that have no event any more, and events."""
 
     users: int
     items: int
@@ -31,21 +31,25 @@ def k_core(
     Returns:
         Which events stay [E], and what each round took away.
     """
-    left = np.arange(len(users))
+    keep = np.ones(len(users), np.bool_)
     rounds = []
-    while len(left):
-        user_counts, item_counts = np.bincount(users[left]), np.bincount(items[left])
-        enough = (user_counts >= min_user_events)[users[left]] & (item_counts >= min_item_events)[items[left]]
+    while keep.any():
+        left_users, left_items = users[keep], items[keep]
+        user_enough = np.bincount(left_users) >= min_user_events
+        item_enough = np.bincount(left_items) >= min_item_events
+        enough = user_enough[left_users] & item_enough[left_items]
         if enough.all():
             break
         rounds.append(
             Round(
-                int(((user_counts > 0) & (user_counts < min_user_events)).sum()),
-                int(((item_counts > 0) & (item_counts < min_item_events)).sum()),
-                int(len(left) - enough.sum()),
+                _present(left_users) - _present(left_users[enough]),
+                _present(left_items) - _present(left_items[enough]),
+                int(len(enough) - enough.sum()),
             )
         )
-        left = left[enough]
-    keep = np.zeros(len(users), np.bool_)
-    keep[left] = True
+        keep[keep] = enough
     return keep, rounds
+
+
+def _present(numbers: NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(np.bincount(numbers)))

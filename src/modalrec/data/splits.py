@@ -57,7 +57,7 @@ def temporal(
     empty = [name for name, part in (("train", TRAIN), ("valid", VALID)) if not (split == part).any()]
     if empty:
         raise ConfigError(
-            f"temporal split: no {' and no '.join(empty)} event with cuts at {valid_cut} and {test_cut}, from {shares}; "
+            f"temporal split: no {' and no '.join(empty)} event, cuts at {valid_cut} and {test_cut} from {shares}; "
             "too many events share a time. Change the shares, or use splits=[leave_one_out]"
         )
     return split, [valid_cut, test_cut]

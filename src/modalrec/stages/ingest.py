@@ -87,9 +87,8 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
     reader, config = _open(source, config)
     with write_artifact(dataset, "dataset", stage="ingest", config=config, seed=run.seed, inputs={}) as work:
         items = _read_items(reader, run)
-        collected = _read_events(reader, items, config, run)
         summary: list[dict[str, Any]] = []
-        events = _filter(collected, config, summary)
+        events, collected = _filter(*_read_events(reader, items, config, run), config, summary)
         events, users, kept = events.renumbered()
         numbers: dict[str, float] = {
             "rows_read": collected.rows,
@@ -166,7 +165,7 @@ def _read_items(reader: Source, run: Run) -> pa.Table:
     return pa.Table.from_batches(batches, ITEM_ROWS)
 
 
-def _read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> Collected:
+def _read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tuple[Events, Collected]:
     rows: dict[str, int] = {}
     problems = Problems(reader.items_file)
     for row, item in enumerate(items["item_id"].to_pylist()):
@@ -180,7 +179,7 @@ def _read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> C
                 yield batch
                 progress.advance(batch.num_rows)
 
-        collected = collect(batches(), rows, timestamps=reader.has_timestamps, ratings=reader.has_ratings)
+        events, collected = collect(batches(), rows, timestamps=reader.has_timestamps, ratings=reader.has_ratings)
     lost = collected.unknown.total()
     if lost > config.max_unknown_share * collected.rows:
         some = ", ".join(repr(item) for item, _ in collected.unknown.most_common(5))
@@ -188,11 +187,14 @@ def _read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> C
             f"{reader.events_file}: {lost:,} of {collected.rows:,} rows name {len(collected.unknown):,} items that are "
             f"not in {reader.items_file} (such as {some}). Complete the items or raise max_unknown_share"
         )
-    return collected
+
+    return events, collected
 
 
-def _filter(collected: Collected, config: Config, summary: list[dict[str, Any]]) -> Events:
-    """Applies every filter in turn and notes what each took away."""
+def _filter(
+    events: Events, collected: Collected, config: Config, summary: list[dict[str, Any]]
+) -> tuple[Events, Collected]:
+    """The events that pass all filters; what each filter took away is added to the summary."""
 
     def note(step: str, dropped: int, why: str, **more: Any) -> None:
         summary.append({"step": step, "interactions": int(dropped), "why": why, **more})
@@ -200,7 +202,6 @@ def _filter(collected: Collected, config: Config, summary: list[dict[str, Any]])
     unknown = collected.unknown
     examples = [item for item, _ in unknown.most_common(5)]
     note("unknown_item", unknown.total(), "their item is not in the items table", items=len(unknown), examples=examples)
-    events = collected.events.sorted()
     repeats = events.exact_repeats()
     note("exact_repeats", repeats.sum(), "user, item, time and rating equal another row's")
     events = events.take(~repeats)
@@ -221,7 +222,7 @@ def _filter(collected: Collected, config: Config, summary: list[dict[str, Any]])
             f"no interaction is left of {collected.rows:,} rows: {steps}. "
             "Lower min_user_events and min_item_events, or look at the rows above"
         )
-    return events.take(keep)
+    return events.take(keep), collected
 
 
 def _split(

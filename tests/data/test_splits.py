@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modalrec.data.splits import TEST, TRAIN, VALID, leave_one_out, temporal
+from modalrec.errors import ConfigError
+
+lengths = st.lists(st.integers(1, 7), min_size=1, max_size=12)
+times = st.lists(st.integers(0, 50), min_size=1, max_size=60)
+shares = st.tuples(st.floats(0.05, 0.4), st.floats(0.05, 0.4))
+
+
+@given(lengths)
+def test_leave_one_out_takes_the_last_two_events_of_users_with_three(counts):
+    users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    split = leave_one_out(users)
+    for user, count in enumerate(counts):
+        expected = [TRAIN] * count if count < 3 else [TRAIN] * (count - 2) + [VALID, TEST]
+        assert split[users == user].tolist() == expected
+
+
+def test_leave_one_out_of_nothing_is_nothing():
+    assert len(leave_one_out(np.zeros(0, np.int32))) == 0
+
+
+@given(times, shares)
+def test_no_event_of_an_earlier_part_lies_at_or_after_a_cut(timestamps, parts):
+    timestamps = np.array(timestamps, np.int64)
+    try:
+        split, (valid_cut, test_cut) = temporal(timestamps, *parts)
+    except ConfigError:
+        # Equal times can leave a part empty; then the error must be right about it.
+        ordered = np.sort(timestamps)
+        first = ordered[int(len(ordered) * (1 - sum(parts)))]
+        second = ordered[int(len(ordered) * (1 - parts[1]))]
+        assert ordered[0] == first or first == second
+        return
+    assert timestamps[split == TRAIN].max() < valid_cut <= timestamps[split == VALID].min()
+    assert timestamps[split == VALID].max() < test_cut <= timestamps[split == TEST].min()
+
+
+def test_temporal_shares_are_shares_of_the_events():
+    split, cuts = temporal(np.arange(1000), 0.1, 0.2)
+    assert np.bincount(split).tolist() == [700, 100, 200]
+    assert cuts == [700, 800]
+
+
+@pytest.mark.parametrize(("valid", "test"), [(0.5, 0.5), (0.7, 0.9), (0, 0.1), (-0.1, 0.1)])
+def test_impossible_shares_are_refused(valid, test):
+    with pytest.raises(ConfigError, match="their sum below 1"):
+        temporal(np.arange(100), valid, test)
+
+
+def test_equal_times_are_refused_with_the_way_out():
+    with pytest.raises(ConfigError, match=r"no train and no valid event.*leave_one_out"):
+        temporal(np.full(100, 7), 0.1, 0.1)
+    with pytest.raises(ConfigError, match="must be above 0"):
+        temporal(np.zeros(0, np.int64), 0.1, 0.1)

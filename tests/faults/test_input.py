@@ -1,0 +1,195 @@
+"""Bad input to the stage `ingest`: one clear error, and nothing written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from modalrec.artifacts import read_manifest
+from modalrec.config import resolve
+from modalrec.errors import ConfigError, DataError, ModalrecError
+from modalrec.run import Run
+from modalrec.stages.ingest import Config, ingest
+from tests.raw import picture, write_amazon, write_atomic, write_tables, write_zip
+
+ALL = {"min_user_events": 1, "min_item_events": 1}
+
+
+def run(source: Path, dataset: Path, /, **settings) -> dict[str, float]:
+    return ingest(source, dataset, config=resolve(Config, ALL | settings), run=Run("ingest", quiet=True))
+
+
+def refused(source: Path, folder: Path, match: str, error: type[ModalrecError] = DataError, **settings) -> str:
+    """Runs the stage, checks that it is refused and leaves nothing, and returns the message."""
+    target = folder / "out" / "dataset"
+    with pytest.raises(error, match=match) as caught:
+        run(source, target, **settings)
+    assert not target.parent.exists() or list(target.parent.iterdir()) == []
+    return str(caught.value)
+
+
+def test_a_missing_folder(tmp_path):
+    refused(tmp_path / "gone", tmp_path, "is no folder; give the folder of the raw data")
+
+
+def test_a_folder_of_no_known_source(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "photo.heic").write_bytes(b"x")
+    message = refused(tmp_path / "raw", tmp_path, r"looks like no known source; it holds photo\.heic")
+    for expected in ("amazon: NAME.inter.json", "movielens: NAME.inter", "tables: items and interactions"):
+        assert expected in message
+
+
+def test_a_folder_of_two_sources(tmp_path):
+    write_tables(write_atomic(tmp_path / "raw"))
+    refused(tmp_path / "raw", tmp_path, "looks like movielens and tables; .*Set source.name")
+    assert run(tmp_path / "raw", tmp_path / "dataset", source={"name": "tables"})["items"] == 6
+
+
+@pytest.mark.parametrize("name", ["items.csv", "interactions.csv"])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 50, b"\xff\xfe\x00", b"item_id\n"])
+def test_empty_and_binary_files(tmp_path, name, content):
+    source = write_tables(tmp_path / "raw")
+    (source / name).write_bytes(content)
+    assert name in refused(source, tmp_path, "is empty|no header in UTF-8|no rows|no column")
+
+
+def test_all_bad_lines_of_a_file_at_once(tmp_path):
+    lines = ["user_id,item_id,timestamp,rating", "u,f1,1,1", "u,f1", "u,f1,x,1", ",f1,2,2", "u,f2,3,good", "u,f3,4,4,4"]
+    source = write_tables(tmp_path / "raw", interactions="\n".join(lines) + "\n")
+    message = refused(source, tmp_path, "Mend these lines")
+    for expected in (
+        "line 3: 2 cells, the header has 4",
+        "line 4, timestamp: 'x' is not a number",
+        "line 5, user_id: is empty",
+        "line 6, rating: 'good' is not a number",
+        "line 7: 5 cells",
+    ):
+        assert expected in message
+
+
+def test_an_item_that_stands_twice(tmp_path):
+    source = write_tables(tmp_path / "raw", items="item_id,title\na,x\nb,y\na,z\n")
+    refused(source, tmp_path, r"items\.csv: row 3: item 'a' stands already in row 1. Keep one row an item")
+
+
+def test_too_many_rows_of_unknown_items(tmp_path):
+    source = write_atomic(tmp_path / "raw", films=6)
+    (source / "small.item").write_text("".join((source / "small.item").read_text().splitlines(keepends=True)[:4]))
+    refused(source, tmp_path, r"21 of 40 rows name 3 items .*\(such as 'f\d'.*raise max_unknown_share")
+    assert run(source, tmp_path / "dataset", max_unknown_share=0.6)["dropped_unknown_item"] == 21
+
+
+def test_users_with_one_event_stay_or_go_as_asked(tmp_path):
+    rows = [("one", "f0", 1, 5), ("two", "f0", 1, 6), ("two", "f1", 1, 7), ("three", "f0", 1, 1)]
+    rows += [("three", f"f{film}", 1, 10 + film) for film in range(1, 4)]
+    source = write_atomic(tmp_path / "raw", rows)
+    numbers = run(source, tmp_path / "all", splits=["leave_one_out"])
+    assert (numbers["users"], numbers["leave_one_out_test_targets"]) == (3, 1)
+    assert run(source, tmp_path / "some", splits=["leave_one_out"], min_user_events=2)["users"] == 2
+
+
+def test_no_event_left(tmp_path):
+    message = refused(write_atomic(tmp_path / "raw"), tmp_path, "no interaction is left of 40 rows", min_user_events=9)
+    assert "40 dropped: fewer than 9 events a user" in message
+    assert "Lower min_user_events" in message
+
+
+def test_equal_times_have_no_temporal_split(tmp_path):
+    source = write_atomic(tmp_path / "raw", [(f"u{user}", f"f{film}", 1, 5) for user in range(9) for film in range(6)])
+    refused(source, tmp_path, r"temporal split: no train .*leave_one_out", ConfigError)
+
+
+def test_items_without_text_or_picture_stay(tmp_path):
+    source = write_tables(tmp_path / "raw", items="item_id,title,text\n" + "".join(f"f{film},,\n" for film in range(6)))
+    numbers = run(source, tmp_path / "dataset")
+    assert (numbers["items"], numbers["texts"], numbers["images_none"]) == (6, 0, 6)
+    drawn = run(source, tmp_path / "drawn", images={"missing": "draw"})
+    assert (drawn["texts"], drawn["images_drawn"]) == (0, 6)
+
+
+@pytest.mark.parametrize("name", ["../evil.jpg", "/evil.jpg"])
+def test_a_zip_that_escapes_its_folder(tmp_path, name):
+    source = write_tables(tmp_path / "raw")
+    write_zip(source / "images.zip", {"f0.jpg": picture(), name: picture()})
+    assert repr(name) in refused(source, tmp_path, r"images\.zip: entry .*its name leaves the folder")
+    assert not list(tmp_path.rglob("evil.jpg"))
+
+
+def test_a_zip_bomb_and_a_cut_zip(tmp_path):
+    source = write_tables(tmp_path / "raw")
+    write_zip(source / "images.zip", {"f0.png": bytes(100 << 20)})
+    refused(source, tmp_path, "entry 'f0.png': unpacks from")
+    write_zip(source / "images.zip", {"f0.jpg": picture()})
+    (source / "images.zip").write_bytes((source / "images.zip").read_bytes()[:-30])
+    refused(source, tmp_path, "is not a complete zip")
+
+
+def test_bad_pictures_are_set_aside_by_reason(tmp_path):
+    source = write_tables(tmp_path / "raw", items="item_id,image\nf0,\nf1,\nf2,\nf3,gone.jpg\nf4,\nf5,\n")
+    jpeg = picture((64, 64))
+    pictures = {
+        "f0.jpg": jpeg,
+        "f1.jpg": jpeg[: len(jpeg) // 2],
+        "f2.png": picture((3000, 3000), kind="PNG"),
+        "f4.gif": b"",
+        "f5.jpg": b"<html>not found</html>",
+    }
+    write_zip(source / "images.zip", pictures)
+    settings = {"images": {"max_pixels": 4_000_000, "max_bad_share": 0.9}}
+    numbers = run(source, tmp_path / "dataset", **settings)
+    assert (numbers["images_given"], numbers["images_none"], numbers["images_bad"]) == (1, 5, 5)
+    bad = read_manifest(tmp_path / "dataset", "dataset").statistics["bad_images"]
+    assert bad["reasons"] == {
+        "damaged": 1,
+        "empty file": 1,
+        "no picture of a known format": 1,
+        "no such file": 1,
+        "too many pixels": 1,
+    }
+    assert "item f3, gone.jpg: no such file" in bad["examples"]
+    message = refused(
+        source, tmp_path, "5 of 6 pictures are bad, more than max_bad_share=0.05", images={"max_pixels": 10**6}
+    )
+    assert "item f2, f2.png: too many pixels" in message
+
+
+def test_cut_json(tmp_path):
+    source = write_amazon(tmp_path / "raw")
+    path = source / "Small.inter.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    refused(source, tmp_path, r"Small\.inter\.json: line 1, column \d+")
+
+
+def test_a_killed_process_leaves_no_dataset_and_the_next_run_makes_one(tmp_path):
+    source = write_atomic(tmp_path / "raw", films=6)
+    lines = [f"f{film}\tFilm {film}\t1990\tDrama" for film in range(6, 6000)]
+    with (source / "small.item").open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    target = tmp_path / "out" / "dataset"
+    script = (
+        "import sys; from pathlib import Path; from modalrec.run import Run\n"
+        "from modalrec.stages.ingest import Config, ingest\n"
+        "config = Config(keep_cold_items=True, min_user_events=1, min_item_events=1, images={'missing': 'draw'})\n"
+        "ingest(Path(sys.argv[1]), Path(sys.argv[2]), config=config, run=Run('ingest'))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(source), str(target)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MODALREC_PROGRESS_SECONDS": "0.05"},
+    )
+    assert process.stderr is not None
+    while "pictures" not in (line := process.stderr.readline()):
+        assert line, "the stage ended before it came to the pictures"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    time.sleep(0.1)
+    assert not target.exists()
+    assert run(source, target)["users"] == 8
+    read_manifest(target, "dataset")

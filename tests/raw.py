@@ -1,0 +1,96 @@
+"""Raw data for tests: small folders in the form of every source, pictures, and the way to the real data."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+GENRES = ("Drama", "Comedy", "Horror", "Sci-Fi")
+
+
+def real_data(name: str) -> Path:
+    """A folder of the real data, or a skip with the reason."""
+    folder = Path(os.environ.get("MODALREC_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set MODALREC_DATA")
+    return folder
+
+
+def real_ml100k() -> Path:
+    """The folder of ml-100k as `make demo` gets it, or a skip with the reason."""
+    folder = Path(os.environ.get("MODALREC_ML100K", ROOT / "out" / "cache" / "ml-100k"))
+    if not (folder / "ml-100k.inter").is_file():
+        pytest.skip(f"no ml-100k at {folder}; run make demo once, or set MODALREC_ML100K")
+    return folder
+
+
+def histories(users: int = 8, films: int = 6) -> list[tuple[str, str, int, int]]:
+    """(user, film, rating, timestamp): each user rates all films but one, a minute apart, users one after the other."""
+    return [
+        (f"u{user}", f"f{film}", 1 + (user + film) % 5, 1_000_000_000 + 100_000 * user + 60 * film)
+        for user in range(users)
+        for film in range(films)
+        if film != user % films
+    ]
+
+
+def write_atomic(folder: Path, rows: Sequence[tuple[str, str, int, int]] | None = None, films: int = 6) -> Path:
+    """A folder in the form of ml-100k."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(map(str, row)) for row in (rows or histories(films=films))]
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (folder / "small.inter").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    lines = [f"f{film}\tFilm {film}, The\t{1990 + film}\t{GENRES[film % 4]} War" for film in range(films)]
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
+    (folder / "small.item").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_tables(folder: Path, items: str | None = None, interactions: str | None = None) -> Path:
+    """A folder of one's own tables, as CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if items is None:
+        rows = [f"f{film},Film {film},A film about {film}.,{GENRES[film % 4]}|War,{1990 + film}" for film in range(6)]
+        items = "\n".join(["item_id,title,text,categories,year", *rows]) + "\n"
+    if interactions is None:
+        rows = [f"{user},{film},{time},{rating}" for user, film, rating, time in histories()]
+        interactions = "\n".join(["user_id,item_id,timestamp,rating", *rows]) + "\n"
+    (folder / "items.csv").write_text(items, encoding="utf-8")
+    (folder / "interactions.csv").write_text(interactions, encoding="utf-8")
+    return folder
+
+
+def write_amazon(folder: Path, items: object | None = None, histories: object | None = None) -> Path:
+    """A folder in the form of the Amazon sequences."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if items is None:
+        fields = {"description": "Works &amp; lasts.", "brand": "Acme", "categories": "Tools,Drills"}
+        items = {str(item): {"title": f"Drill {item}"} | fields for item in range(6)}
+    if histories is None:
+        histories = {str(user): [(user + step) % 6 for step in range(5)] for user in range(8)}
+    (folder / "Small.item.json").write_text(json.dumps(items), encoding="utf-8")
+    (folder / "Small.inter.json").write_text(json.dumps(histories), encoding="utf-8")
+    return folder
+
+
+def picture(
+    size: tuple[int, int] = (40, 60), colour: tuple[int, ...] = (200, 30, 30), kind: str = "JPEG", mode: str = "RGB"
+) -> bytes:
+    """A picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write_zip(path: Path, entries: Mapping[str, bytes]) -> Path:
+    """A zip of files by name."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return path
