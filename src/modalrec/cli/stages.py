@@ -69,7 +69,7 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
     _check_device(options["device"])
     output = options[spec.outputs[0]].rstrip("/")
     checkpoints = options["checkpoints"] or f"{output}.checkpoints"
-    run = Run(name, options["seed"], options["device"], checkpoints, options["quiet"])
+    run = Run(name, seed=options["seed"], device=options["device"], checkpoints=checkpoints, quiet=options["quiet"])
     function, _ = load_stage(name)
     with ExitStack() as stack:
         # Outputs first: a place that is taken shall be found before anything is downloaded.
