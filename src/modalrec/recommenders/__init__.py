@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -59,6 +60,24 @@ class TopK:
 
     items: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    @classmethod
+    def best_of(cls, scores_BN: Tensor, k: int, items_BN: Tensor | None = None) -> "TopK":
+        """The k best by score; -inf marks what may not be recommended.
+
+        Args:
+            scores_BN: [B, N].
+            k: Length of the lists.
+            items_BN: [B, N] the items that the scores are of; by default the item is the column.
+        """
+        best, places = scores_BN.topk(min(k, scores_BN.shape[1]), dim=1)
+        items = places if items_BN is None else items_BN.gather(1, places)
+        items = torch.where(best > -torch.inf, items, -1)
+        missing = ((0, 0), (0, k - best.shape[1]))
+        return cls(
+            np.pad(items.cpu().numpy(), missing, constant_values=-1),
+            np.pad(best.cpu().numpy(), missing, constant_values=-np.inf),
+        )
 
 
 class Recommender(nn.Module, ABC):

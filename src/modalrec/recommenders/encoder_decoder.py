@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from modalrec.config import Config
 from modalrec.data.sequences import Sequences
 from modalrec.data.trie import Trie
-from modalrec.data.windows import PAD, Windows, pad
 from modalrec.errors import ConfigError
 from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
 from modalrec.training.batches import Batches
+from modalrec.training.windows import PAD, Windows, pad
 
 # B histories, T positions, L levels, V codes of a level, D width, H heads, W beams, C children, S tile of items.
 
@@ -156,8 +156,7 @@ class EncoderDecoder(Recommender, Scorer):
             parent_BW = kept_BW // nodes_BWC.shape[2]
             prefix_BWD = prefix_BWD.gather(1, parent_BW[..., None].expand(-1, -1, prefix_BWD.shape[2]))
             prefix_BWD = prefix_BWD + self.code_embeddings[level](trie.code[level][nodes_BW])
-        items_BW = torch.where(scores_BW > -torch.inf, trie.order[nodes_BW], -1)
-        return _top_k(items_BW, scores_BW, k)
+        return TopK.best_of(scores_BW, k, trie.order[nodes_BW])
 
     def _levels(self, state_PD: Tensor, codes_PL: Tensor) -> list[Tensor]:
         """The logits [P, V] of every level, each given the true codes before it."""
@@ -233,9 +232,3 @@ def _unseen(trie: Trie, level: int, nodes_BWC: Tensor, seen_BS: Tensor) -> Tenso
     end = trie.first_item[level][nodes_BWC + 1].flatten(1)
     taken = torch.searchsorted(seen_BS, end) - torch.searchsorted(seen_BS, first)
     return (taken < end - first).view(nodes_BWC.shape)
-
-
-def _top_k(items_BW: Tensor, scores_BW: Tensor, k: int) -> TopK:
-    items, scores = items_BW[:, :k].cpu().numpy(), scores_BW[:, :k].cpu().numpy()
-    missing = ((0, 0), (0, k - items.shape[1]))
-    return TopK(np.pad(items, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf))

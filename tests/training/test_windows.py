@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalrec.data.sequences import Sequences
-from modalrec.data.windows import PAD, Windows
+from modalrec.training.windows import PAD, Windows
 
 
 def sequences(lengths: list[int]) -> Sequences:
