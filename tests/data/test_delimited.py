@@ -79,6 +79,8 @@ def test_batches_cover_a_file_larger_than_a_block(tmp_path, monkeypatch):
         (f"{HEAD}".encode() + b"\xe9,1,1\n", r"line 2, user: .* is not UTF-8"),
         (f'{HEAD}a,1,1\n"b,1,1\nc,1,1\n', r"line 3: .*quote not closed"),
         (f'{HEAD}"a\nb,""c",1,1\nx,"1\ny,"2\n', r"line 4: .*quote not closed"),
+        (f'{HEAD}"b,1,1\nc",1,1\n', "line 2, user: .*holds a line break"),
+        ('user,rating,time,note\na,1,1,x\nb,2,2,"open\nc,3,3,z\n', r"line 3: .*quote not closed"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, content, message):
@@ -89,8 +91,8 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, content, message):
 
 
 def test_all_bad_lines_are_in_one_error_with_their_numbers(tmp_path):
-    good = "".join(f'"u\n{n}",1,{n}\n' for n in range(100))
-    path = write(tmp_path, f"{HEAD}{good}x,bad,1\n\ny,1\nz,1,\n")
+    good = "".join(f'u,1,{n},"two\nlines"\n' for n in range(100))
+    path = write(tmp_path, f"{HEAD[:-1]},note\n{good}x,bad,1,\n\ny,1\nz,1,,\n")
     with pytest.raises(DataError) as caught:
         rows(path)
     for expected in ("line 202, rating: 'bad'", "line 204: 2 cells", "line 205, time: is empty"):

@@ -72,7 +72,7 @@ def read_delimited(
         path: A file with a header line, in UTF-8 with or without a byte order mark, perhaps packed (`.gz`).
         schema: The columns to read: strings, integers and floats; fields that are not nullable must be filled.
         delimiter: What separates cells.
-        quoting: Cells may be quoted with `"`, and then hold delimiters and line breaks.
+        quoting: Cells may be quoted with `"`, and then hold delimiters and, where they may be null, line breaks.
 
     Raises:
         DataError: The file is missing, empty, cut short or not text; a column is missing; or lines are bad: all of
@@ -174,7 +174,8 @@ def _fault(cell: str, field: pa.Field) -> str:
     if UNDECODED.search(cell):
         return f"{shown} is not UTF-8"
     if pa.types.is_string(field.type):
-        return ""
+        # Texts have line breaks, names that must be there do not.
+        return "" if field.nullable or "\n" not in cell else f"{shown} holds a line break (is a quote not closed?)"
     if not NUMBER.fullmatch(cell) or abs(float(cell)) == float("inf"):
         return f"{shown} is not a number"
     if pa.types.is_integer(field.type) and float(cell) % 1:

@@ -1,6 +1,7 @@
 """The stage `ingest`: raw files become a checked, filtered, split dataset, with a summary of all that was dropped."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,12 +100,8 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
             "interactions": len(events),
         }
         if config.keep_cold_items:
-            kept = np.append(kept, np.setdiff1d(np.arange(items.num_rows), kept))
-            order = np.argsort(kept)
-            kept = kept[order]
-            events = Events(
-                events.users, np.argsort(order).astype(np.int32)[events.items], events.timestamps, events.ratings
-            )
+            events = replace(events, items=kept[events.items].astype(np.int32))
+            kept = np.arange(items.num_rows)
         items = items.take(kept)
         splits, split_facts = _split(events, items.num_rows, config)
         images, image_numbers, bad = _write_images(reader, items, config.images, work.folder, run)
