@@ -29,6 +29,7 @@ from modalrec.training.vectors import VectorBatches
 INITIAL_ROWS = 65_536
 """Vectors that a quantizer is initialised from: 256 for each of 256 codes."""
 BLOCK_ROWS = 8192
+LARGEST = 1e15
 MONITOR = "held_out_explained_variance"
 
 
@@ -84,7 +85,7 @@ def quantize(embeddings: Path, codes: Path, *, config: Config, run: Run) -> dict
         variance, of all items and of the held-out ones.
 
     Raises:
-        DataError: No item has a vector.
+        DataError: No item has a vector, or one has extreme values.
         ArtifactError: The embeddings are damaged, or one is not finite.
         TrainingError: The training diverged.
     """
@@ -92,6 +93,7 @@ def quantize(embeddings: Path, codes: Path, *, config: Config, run: Run) -> dict
     item_ids, present_N, vectors_ND = load(embeddings)
     if not present_N.any():
         raise DataError(f"{embeddings}: none of the {len(item_ids)} items has a vector; embed texts or images first")
+    _refuse_extremes(embeddings, item_ids, vectors_ND)
     vectors_ND[~present_N] = vectors_ND[present_N].mean(0)
     with write_artifact(codes, "codes", stage="quantize", config=config, seed=run.seed, inputs=manifests) as work:
         learnt, held_out = _divide(np.flatnonzero(present_N), config.held_out, run)
@@ -118,6 +120,16 @@ def quantize(embeddings: Path, codes: Path, *, config: Config, run: Run) -> dict
     if sizes[-1] > max(sizes[:-1]):
         run.say(f"one group of {sizes[-1]:,} items shares all codes: raise quantizer.levels or look for equal items")
     return metrics
+
+
+def _refuse_extremes(embeddings: Path, item_ids: NDArray[np.object_], vectors_ND: NDArray[np.float32]) -> None:
+    largest_N = np.abs(vectors_ND).max(axis=1)
+    row = int(largest_N.argmax())
+    if largest_N[row] > LARGEST:
+        raise DataError(
+            f"{embeddings}: row {row} (item {item_ids[row]!r}) has the extreme value {largest_N[row]:.3g}, whose "
+            "square is beyond float32; scale the vectors, to length 1 for example as `fuse` does"
+        )
 
 
 def _divide(rows: NDArray[np.int64], share: float, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

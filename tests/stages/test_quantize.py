@@ -1,0 +1,189 @@
+"""The stage `quantize`, on the real vectors of 800 products and on inputs with faults."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from modalrec.artifacts import read_manifest, write_artifact
+from modalrec.artifacts.codes import read_codes
+from modalrec.artifacts.embeddings import EmbeddingsWriter, load
+from modalrec.config import resolve
+from modalrec.errors import ArtifactError, ConfigError, DataError
+from modalrec.quantizers import load_quantizer
+from modalrec.run import Run
+from modalrec.stages.quantize import Config, quantize
+from modalrec.testing.quantizers import mixture
+
+QUIET = Run("quantize", device="cpu", quiet=True)
+SMALL: dict[str, Any] = {
+    "quantizer": {"levels": 2, "codebook_size": 16, "hidden": [32]},
+    "training": {"epochs": 3, "batch_size": 64},
+}
+
+
+def embeddings(folder: Path, vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_] | None = None) -> Path:
+    """An Embeddings artifact with these vectors."""
+    flags = np.ones(len(vectors_ND), bool) if present_N is None else present_N
+    with (
+        write_artifact(folder, "embeddings", stage="fuse", config=Config(), seed=0, inputs={}) as work,
+        EmbeddingsWriter(work.folder, vectors_ND.shape[1]) as writer,
+    ):
+        writer.write([f"i{row}" for row in range(len(vectors_ND))], flags, vectors_ND)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def titles(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM's vectors of 800 titles of Amazon Scientific."""
+    stored = np.load(real_data / "derived" / "scientific_text_minilm_l6_fp16.npy", mmap_mode="r")
+    return embeddings(tmp_path_factory.mktemp("titles") / "embeddings", stored[:800].astype(np.float32))
+
+
+@pytest.fixture
+def clusters(tmp_path: Path) -> Path:
+    """400 vectors of 8 clusters."""
+    return embeddings(tmp_path / "embeddings", mixture()[0].numpy())
+
+
+def run_on(source: Path, folder: Path, run: Run = QUIET, **settings: Any) -> dict[str, float]:
+    return quantize(source, folder, config=resolve(Config, SMALL, settings), run=run)
+
+
+def test_real_titles(titles: Path, tmp_path: Path) -> None:
+    settings = {"quantizer": {"codebook_size": 64, "levels": 3, "hidden": [128]}, "training": {"epochs": 15}}
+    metrics = run_on(titles, tmp_path / "codes", **settings)
+    item_ids, codes_NL, sizes = read_codes(tmp_path / "codes")
+    assert item_ids == [f"i{row}" for row in range(800)]
+    assert len(np.unique(codes_NL, axis=0)) == 800
+    assert sizes[:3] == (64, 64, 64)
+    assert metrics["items"] == metrics["distinct"] + metrics["collisions"] == 800
+    assert metrics["collisions"] < 80
+    assert sizes[3] == metrics["largest_group"] == codes_NL[:, 3].max() + 1
+    for level in (1, 2, 3):
+        assert metrics[f"level_{level}_usage"] == len(np.unique(codes_NL[:, level - 1])) / 64 > 0.95
+        assert 32 < metrics[f"level_{level}_perplexity"] <= 64
+        assert 0.8 < metrics[f"level_{level}_normalised_entropy"] <= 1
+    assert metrics["relative_reconstruction_error"] < 0.6
+    assert metrics["held_out_relative_reconstruction_error"] < 0.75
+    statistics = read_manifest(tmp_path / "codes", "codes").statistics
+    assert {name: statistics[name] for name in metrics} == metrics
+    assert statistics["codebook_sizes"] == list(sizes)
+
+
+def test_equal_titles_share_their_codes_and_similar_ones_the_first(titles: Path, tmp_path: Path) -> None:
+    run_on(titles, tmp_path / "codes")
+    codes_NL = read_codes(tmp_path / "codes")[1]
+    vectors_ND = load(titles).vectors_ND
+    cosines_NN = vectors_ND @ vectors_ND.T
+    np.fill_diagonal(cosines_NN, -1)
+    neighbour_N = cosines_NN.argmax(1)
+    shared = (codes_NL[neighbour_N, 0] == codes_NL[:, 0]).mean()
+    by_chance = np.square(np.bincount(codes_NL[:, 0]) / 800).sum()
+    assert shared > 0.5 > 4 * by_chance
+
+
+def test_new_items_are_coded_from_the_folder_alone(clusters: Path, tmp_path: Path) -> None:
+    run_on(clusters, tmp_path / "codes")
+    quantizer = load_quantizer(tmp_path / "codes")
+    codes_NL = read_codes(tmp_path / "codes")[1]
+    assert quantizer.encode(mixture()[0]).tolist() == codes_NL[:, :-1].tolist()
+    assert quantizer.encode(mixture(seed=7)[0]).shape == (400, 2)
+
+
+def test_same_seed_same_bytes(clusters: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second", "other_seed")]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        run_on(clusters, folder, Run("quantize", seed=seed, device="cpu", quiet=True))
+    digests = [read_manifest(folder, "codes").digest for folder in folders]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_curves_hold_every_epoch(clusters: Path, tmp_path: Path) -> None:
+    run_on(clusters, tmp_path / "codes", training={"epochs": 8})
+    curves = json.loads((tmp_path / "codes" / "curves.json").read_bytes())
+    assert [entry["epoch"] for entry in curves] == list(range(1, 9))
+    assert curves[-1]["reconstruction"] < curves[0]["reconstruction"]
+    assert all(0 < entry["held_out_explained_variance"] < 1 for entry in curves)
+
+
+def test_held_out_items_are_not_learnt_from(tmp_path: Path) -> None:
+    """Without a share held out, or with too few items for one, the last epoch is kept and nothing reported of them."""
+    source = embeddings(tmp_path / "embeddings", mixture()[0].numpy())
+    metrics = run_on(source, tmp_path / "all", held_out=0)
+    assert "held_out_relative_reconstruction_error" not in metrics
+    assert metrics["best_epoch"] == metrics["epochs"] == 3
+    few = embeddings(tmp_path / "few", mixture()[0][:10].numpy())
+    assert "held_out_relative_reconstruction_error" not in run_on(few, tmp_path / "few_codes")
+
+
+def test_items_without_vector_get_the_codes_of_the_mean(tmp_path: Path) -> None:
+    vectors_ND = mixture()[0].numpy().copy()
+    present_N = np.ones(len(vectors_ND), bool)
+    present_N[[0, 5, 200]] = False
+    vectors_ND[5] = 1e9  # what is not present is never read
+    metrics = run_on(embeddings(tmp_path / "embeddings", vectors_ND, present_N), tmp_path / "codes")
+    assert metrics["items_without_vector"] == 3
+    codes_NL = read_codes(tmp_path / "codes")[1]
+    mean = torch.from_numpy(vectors_ND[present_N].mean(0, keepdims=True))
+    expected = load_quantizer(tmp_path / "codes").encode(mean)[0].tolist()
+    assert codes_NL[[0, 5, 200], :2].tolist() == [expected] * 3
+    positions = codes_NL[[0, 5, 200], 2]
+    others = (codes_NL[:, :2] == expected).all(1).sum() - 3
+    assert positions.tolist() == [others, others + 1, others + 2]
+
+
+@pytest.mark.parametrize(
+    ("vectors_ND", "distinct"),
+    [
+        (mixture()[0][:1].numpy(), 1),
+        (mixture()[0][:5].numpy(), 5),
+        (np.repeat(mixture()[0][:1].numpy(), 30, axis=0), 1),
+        (np.zeros((30, 8), np.float32), 1),
+    ],
+    ids=["one item", "fewer items than codes", "equal vectors", "zero vectors"],
+)
+def test_few_or_equal_vectors(tmp_path: Path, vectors_ND: NDArray[np.float32], distinct: int) -> None:
+    metrics = run_on(embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
+    _, codes_NL, sizes = read_codes(tmp_path / "codes")
+    assert len(np.unique(codes_NL, axis=0)) == len(vectors_ND)
+    assert metrics["distinct"] == distinct
+    assert sizes[-1] == len(vectors_ND) - distinct + 1
+    assert metrics["relative_reconstruction_error"] <= 1
+
+
+def test_vector_that_is_not_finite(tmp_path: Path) -> None:
+    vectors_ND = mixture()[0].numpy().copy()
+    vectors_ND[17, 3] = np.nan
+    with pytest.raises(ArtifactError, match=r"row 17 \(item 'i17'\) has a vector that is not finite"):
+        run_on(embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
+    assert not (tmp_path / "codes").exists()
+
+
+def test_values_beyond_float32_arithmetic(tmp_path: Path) -> None:
+    vectors_ND = mixture()[0].numpy() * np.float32(1e30)
+    with pytest.raises(DataError, match=r"row \d+ \(item 'i\d+'\) has the extreme value \d.*e\+29"):
+        run_on(embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
+    assert [path.name for path in tmp_path.iterdir()] == ["embeddings"]
+
+
+@pytest.mark.parametrize("n", [0, 4])
+def test_no_vector_at_all(tmp_path: Path, n: int) -> None:
+    source = embeddings(tmp_path / "embeddings", np.zeros((n, 3), np.float32), np.zeros(n, bool))
+    with pytest.raises(DataError, match=f"none of the {n} items has a vector; embed texts or images first"):
+        run_on(source, tmp_path / "codes")
+
+
+def test_codes_given_as_embeddings(clusters: Path, tmp_path: Path) -> None:
+    run_on(clusters, tmp_path / "codes")
+    with pytest.raises(ArtifactError, match="is of kind `codes`"):
+        run_on(tmp_path / "codes", tmp_path / "again")
+
+
+def test_unknown_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"quantizer.codebok_size: unknown field, did you mean codebook_size\?"):
+        resolve(Config, {"quantizer": {"codebok_size": 64}})
