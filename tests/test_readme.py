@@ -1,4 +1,4 @@
-"""The README's two plug-ins are taken from its text and must keep the contracts of their kinds; its commands must exist."""
+"""The plug-ins in the README are taken from its text and keep the contracts of their kinds; its commands exist."""
 
 import importlib
 import os

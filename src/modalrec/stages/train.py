@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,9 +41,9 @@ class TrainConfig(Config):
 
     recommender: any_config("recommenders") = EncoderDecoderConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
-    split: str = "leave_one_out"
+    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
     shuffle_histories: bool = False
-    monitor: str = "ndcg_10"
+    monitor: Literal["recall_10", "ndcg_10", "mrr_10", "recall_20", "ndcg_20", "mrr_20"] = "ndcg_10"
     mask_seen: bool = True
     validation_users: int = Field(5000, ge=1)
 
