@@ -24,7 +24,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> ConfigT:
-    """Merges layers of settings, later ones winning, and validates the result.
+    """Merges layers of settings over the class's defaults, later ones winning, and validates the result.
 
     Args:
         cls: The configuration class.
@@ -34,7 +34,9 @@ def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> 
     Raises:
         ConfigError: All wrong keys and values at once, unknown keys with the nearest known one.
     """
-    merged: dict[str, Any] = {}
+    # A setting of one field of a part leaves the rest of the part at its default in this class.
+    defaults = {name: field.default for name, field in cls.model_fields.items()}
+    merged = {name: part.model_dump() for name, part in defaults.items() if isinstance(part, BaseModel)}
     for layer in layers:
         merged = _merge(merged, layer)
     try:
@@ -129,8 +131,12 @@ def _explain(cls: type[Config], problem: dict[str, Any], where: str) -> str:
         tag, expected = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
         hint = _suggestion(tag, expected.replace("'", "").split(", "))
         return f"{shown}.name: unknown plug-in {tag!r}{hint}; known: {expected}"
-    given = "" if problem["type"] == "missing" else f" (given {problem['input']!r})"
-    return f"{shown}: {problem['msg']}{given}"
+    if problem["type"] == "union_tag_not_found":
+        models = _models(owner.model_fields[path[-1]].annotation) if owner else []
+        return f"{shown}.name: missing; one of {', '.join(model.model_fields['name'].default for model in models)}"
+    simple = problem["type"] != "missing" and not isinstance(problem["input"], dict)
+    given = f" (given {problem['input']!r})" if simple else ""
+    return f"{shown}: {problem['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _owner(cls: type[Config], location: tuple[Any, ...]) -> tuple[type[BaseModel] | None, list[str]]:

@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from modalrec.config import PRESETS, dump, resolve
+from modalrec.errors import ConfigError
+from modalrec.stages import STAGES, load_stage
+from modalrec.stages.configure import configure
+
+CONTROLS = {"scratch", "pretrain_shuffled", "finetune_shuffled", "pretrain_temporal", "finetune_temporal"}
+
+
+def epochs(configs: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: config["training"]["epochs"] for name, config in configs.items() if "training" in config}
+
+
+def refused(settings: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as error:
+        configure("tiny", settings)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
+def test_every_preset_is_right_and_what_it_resolves_to_is_what_stages_take(preset: str) -> None:
+    configs = configure(preset, {})
+    assert set(configs) == {*STAGES, *CONTROLS}
+    for name, config in configs.items():
+        stage = {"scratch": "finetune"}.get(name, name.partition("_shuffled")[0].partition("_temporal")[0])
+        assert dump(resolve(load_stage(stage)[1], config)) == config, "every default is written out"
+
+
+def test_settings_may_be_nested_or_dotted() -> None:
+    nested = configure("tiny", {"quantize": {"quantizer": {"levels": 4}}, "finetune": {"training": {"epochs": 9}}})
+    dotted = configure("tiny", {"quantize.quantizer.levels": 4, "finetune": {"training.epochs": 9}})
+    assert nested == dotted
+    assert nested["quantize"]["quantizer"]["levels"] == 4
+    assert nested["quantize"]["quantizer"]["codebook_size"] == 16, "the preset's"
+
+
+def test_control_runs_differ_from_the_main_run_in_one_thing_each() -> None:
+    configs = configure("tiny", {"pretrain.training.epochs": 3, "finetune.training.epochs": 5})
+    differences = {}
+    for name in CONTROLS:
+        main = configs[name.partition("_")[0].replace("scratch", "finetune")]
+        differences[name] = {field for field, value in configs[name].items() if value != main[field]}
+    assert differences == {
+        "scratch": {"training"},
+        "pretrain_shuffled": {"shuffle_histories"},
+        "finetune_shuffled": {"shuffle_histories"},
+        "pretrain_temporal": {"split"},
+        "finetune_temporal": {"split"},
+    }
+    assert configs["scratch"]["training"] == {**configs["finetune"]["training"], "epochs": 8}, "an equal budget"
+    assert configs["finetune_temporal"]["split"] == "temporal"
+
+
+def test_controls_that_are_off_train_no_epoch() -> None:
+    off = epochs(configure("tiny", {}, controls=False))
+    assert {name for name, count in off.items() if not count} == CONTROLS
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"ingest.splits": ["leave_one_out"]}, {"ingest.source": {"name": "amazon"}}],
+    ids=["splits", "order-only source"],
+)
+def test_without_times_there_is_no_temporal_control(settings: dict[str, Any]) -> None:
+    off = {name for name, count in epochs(configure("tiny", settings)).items() if not count}
+    assert off == {"pretrain_temporal", "finetune_temporal"}
+
+
+def test_all_stages_problems_come_at_once() -> None:
+    text = refused(
+        {
+            "quantise": {},
+            "zzz": {},
+            "quantize.quantizer.codebok_size": 8,
+            "finetune": {"training": {"epochs": -1}},
+            "fuse": 7,
+        }
+    )
+    for problem in (
+        "quantise: unknown stage, did you mean quantize?",
+        "zzz: unknown stage; the stages are ingest, ",
+        "quantize.quantizer.codebok_size: unknown field, did you mean codebook_size?",
+        "finetune.training.epochs: Input should be greater than or equal to 0 (given -1)",
+        "fuse: expected a mapping of settings (given 7)",
+        "`modalrec config STAGE` shows what a stage takes",
+    ):
+        assert problem in text
+    assert len(text.splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pretrain.recommender.width": 32}, "finetune.recommender.width: .*32 in pretrain, 16 in finetune; set both"),
+        ({"evaluate.split": "temporal"}, "evaluate.split: 'temporal', but finetune.split is 'leave_one_out'; set both"),
+        ({"ingest.splits": ["temporal"]}, "pretrain.split: 'leave_one_out' is not among ingest.splits"),
+    ],
+)
+def test_stages_that_contradict_each_other_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configure("tiny", settings)
+
+
+def test_a_setting_of_nothing_changes_nothing() -> None:
+    assert configure("tiny", {"fuse": None, "quantize": {}}) == configure("tiny", {})
