@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DATA ?=
 PRESET ?= laptop
+ARGS ?=
 REGISTRY ?=
 TAG ?=
 OUT ?= pipelines/compiled
@@ -26,12 +27,12 @@ $(READY): pyproject.toml requirements.lock requirements-weights.txt
 	@touch $@
 
 ifdef DATA
-demo: setup ## Run the whole chain on MovieLens-100K, or on your folder: make demo DATA=DIR
-	$(RUN) --data "$(DATA)"
+demo: setup ## Run the whole chain, on MovieLens-100K or a folder: make demo [DATA=DIR] [PRESET=...] [ARGS=...]
+	$(RUN) --data "$(DATA)" $(ARGS)
 else
 demo: setup
 	$(BIN)/python -m pipelines.runner.movielens $(ML_100K)
-	$(RUN) --data $(ML_100K) --set ingest.images.missing=draw
+	$(RUN) --data $(ML_100K) --set ingest.images.missing=draw $(ARGS)
 endif
 
 test: setup ## Run all tests

@@ -3,7 +3,11 @@
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,18 +44,10 @@ def test_ci_runs_the_same_targets() -> None:
 
 def test_pinned_versions_satisfy_the_project() -> None:
     """A dependency without a pin would install differently tomorrow."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if not line.startswith("#")}
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [
-        *project["dependencies"],
-        *(each for group in project["optional-dependencies"].values() for each in group),
-    ]
+    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
     for requirement in map(Requirement, wanted):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name}: no pin"

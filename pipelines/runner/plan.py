@@ -13,9 +13,11 @@ EMPTY = {"STRING": "", "NUMBER_INTEGER": 0, "NUMBER_DOUBLE": 0.0, "BOOLEAN": Fal
 
 
 def titles(spec: Any) -> dict[str, str]:
-    """From component to the title of its task."""
+    """From component to the title of its task; Kubeflow writes the names of functions with hyphens."""
     dags = [spec.root.dag, *(component.dag for component in spec.components.values() if component.HasField("dag"))]
-    return {task.component_ref.name: task.task_info.name for dag in dags for task in dag.tasks.values()}
+    return {
+        task.component_ref.name: task.task_info.name.replace("-", "_") for dag in dags for task in dag.tasks.values()
+    }
 
 
 def plan(pipeline: Any, arguments: Mapping[str, Any]) -> list[str]:

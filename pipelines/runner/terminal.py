@@ -71,7 +71,7 @@ class Terminal:
 
     def _head(self, title: str, text: str) -> None:
         total = len(self._stages)
-        self.say(f"[{self._number:>{len(str(total))}}/{total}] {title:<20}  {text}")
+        self.say(f"[{self._number:>{len(str(total))}}/{total}] {title:<22}  {text}")
 
     def _show(self, text: str) -> None:
         if not self._stream.isatty():

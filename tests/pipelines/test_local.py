@@ -28,10 +28,10 @@ def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(to
     assert [re.sub(r"[\d.]+ s$", "x s", line) for line in heads] == [
         "[1/3] make next: double",
         "[1/3] make done in x s",
-        "[2/3] double next: judge-2",
+        "[2/3] double next: judge_2",
         "[2/3] double done in x s",
-        "[3/3] judge-2 the last one",
-        "[3/3] judge-2 done in x s",
+        "[3/3] judge_2 the last one",
+        "[3/3] judge_2 done in x s",
     ]
     assert any("[double] copying" in line for line in shown)
     assert not any("chatter" in line or "INFO" in line or "arn" in line for line in shown)

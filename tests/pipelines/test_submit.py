@@ -90,17 +90,9 @@ def test_no_server_is_one_message_and_an_exit_code() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        command = [sys.executable, "-m", "pipelines", "submit", "semantic_id", "source=s3://raw/films"]
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pipelines",
-                "submit",
-                "semantic_id",
-                "source=s3://raw/films",
-                "--endpoint",
-                address,
-            ],
+            [*command, "--endpoint", address],
             cwd=ROOT,
             env={**os.environ, "NO_PROXY": "127.0.0.1"},
             capture_output=True,

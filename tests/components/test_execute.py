@@ -1,0 +1,73 @@
+"""What a component does with its stage: configuration in, digest and metrics out, errors as messages."""
+
+import json
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from components.artifacts import ModalrecDataset
+from components.execute import CONFIGS, configure_stages, execute, log_metrics
+from modalrec.artifacts import read_manifest
+
+RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
+    f"{user},{movie},4.0,{1_000_000 + 10 * user + movie}\n" for user in range(1, 7) for movie in range(1, 7)
+)
+MOVIES = "movieId,title,genres\n" + "".join(f"{movie},Film {movie} (1990),Drama\n" for movie in range(1, 7))
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "ratings.csv").write_text(RATINGS)
+    (folder / "movies.csv").write_text(MOVIES)
+    return folder
+
+
+def artifacts(folder: Path) -> tuple[ModalrecDataset, dsl.Metrics]:
+    return ModalrecDataset(uri=str(folder / "dataset")), dsl.Metrics(uri=str(folder / "metrics"))
+
+
+def test_the_artifact_carries_its_digest_and_the_numbers_are_written(films: Path, tmp_path: Path) -> None:
+    dataset, metrics = artifacts(tmp_path)
+    execute("ingest", "{}", 0, inputs={"source": str(films)}, outputs={"dataset": dataset}, metrics=metrics)
+    manifest = read_manifest(Path(dataset.path), "dataset")
+    assert dataset.metadata == {"kind": "dataset", "digest": manifest.digest}
+    numbers = json.loads(Path(metrics.path).read_text())
+    assert numbers == metrics.metadata
+    assert numbers["interactions"] == 36
+
+
+def test_a_user_error_is_a_message_and_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset, metrics = artifacts(tmp_path)
+    for config, code, message in (("{}", 3, "nowhere"), ('{"splitz": 1}', 2, "did you mean splits")):
+        inputs = {"source": str(tmp_path / "nowhere")}
+        with pytest.raises(SystemExit) as caught:
+            execute("ingest", config, 0, inputs=inputs, outputs={"dataset": dataset}, metrics=metrics)
+        assert caught.value.code == code
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert all(line.startswith("error: ") for line in shown.splitlines())
+    assert not Path(dataset.path).exists()
+
+
+def test_configure_gives_each_stage_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"ingest": {"positive_rating": "null"}, "finetune": {"training": {"epochs": 3.0}}}
+    texts = configure_stages("tiny", settings, True)
+    assert texts._fields == CONFIGS
+    assert json.loads(texts.finetune)["training"]["epochs"] == 3
+    assert json.loads(texts.ingest)["positive_rating"] is None
+    without = configure_stages("tiny", {}, True)
+    changed = {name for name in CONFIGS if getattr(texts, name) != getattr(without, name)}
+    assert changed == {"finetune", "scratch", "finetune_shuffled", "finetune_temporal"}
+    with pytest.raises(SystemExit) as caught:
+        configure_stages("tiny", {"quantise": {}}, True)
+    assert caught.value.code == 2
+    assert "did you mean quantize" in capsys.readouterr().err
+
+
+def test_metrics_that_are_not_numbers_are_left_out(tmp_path: Path) -> None:
+    metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
+    log_metrics(metrics, {"good": 1.5, "bad": float("nan")})
+    assert json.loads((tmp_path / "metrics").read_text()) == {"good": 1.5} == metrics.metadata
