@@ -35,7 +35,7 @@ class Check:
 def examine() -> list[Check]:
     """Looks at everything; takes a few seconds, since it loads the encoders' weights."""
     single: list[Callable[[], Check]] = [_python, _torch, _gpu]
-    last: list[Callable[[], Check]] = [_weed, _kfp, _store, _disk, _memory]
+    last: list[Callable[[], Check]] = [_weed, _kfp, check_store, _disk, _memory]
     return [check() for check in single] + _encoders() + [check() for check in last]
 
 
@@ -109,7 +109,8 @@ def _kfp() -> Check:
     return Check("kfp", "ok", version)
 
 
-def _store() -> Check:
+def check_store() -> Check:
+    """Whether the store that the AWS_* variables name answers."""
     from modalrec.artifacts.s3 import VARIABLES, Store
 
     unset = [name for name in VARIABLES if not os.environ.get(name)]

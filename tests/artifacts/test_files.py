@@ -46,5 +46,5 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (target / "a" / "b").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["codes"]
     with pytest.raises(OSError, match="not empty"):
-        write("1")
+        write("2")
     assert (target / "a" / "b").read_text() == "1"

@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from modalrec.artifacts import read_manifest
+from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.cli import main
 from modalrec.config import dump, resolve
+from modalrec.doctor import Check, check_store
 from modalrec.stages import STAGES, load_stage
 from tests.cli.conftest import Cli
 
@@ -79,20 +81,25 @@ def test_plugins_and_presets_are_listed(cli: Cli) -> None:
     assert re.findall(r"^(\w+) +For ", out, re.MULTILINE) == ["gpu", "laptop", "tiny"]
 
 
-def test_doctor_names_the_next_step_for_what_is_missing(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    code, out, _ = cli("doctor")
-    states = {line[8:30].strip(): line.split()[0] for line in out.splitlines() if line[0] != " "}
-    assert states["torch"] == "ok"
-    assert states["encoder hashing"] == "ok"
-    assert states["s3 store"] == "off"
-    assert code == ("missing" in states.values())
+def test_doctor_names_the_next_step_for_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     code, out, _ = cli("doctor")
     assert code == 1
-    assert re.search(r"missing s3 store +does not work\n +-> .*127.0.0.1:9 does not answer", out)
+    assert re.search(r"^missing s3 store +does not work\n +-> .*127.0.0.1:9 does not answer", out, re.MULTILINE)
+    states = {line[8:30].strip(): line.split()[0] for line in out.splitlines() if line[0] != " "}
+    assert states["torch"] == "ok"
+    assert states["encoder hashing"] == "ok"
+    assert {"python", "gpu", "embedded store", "kfp", "disk", "memory"} <= set(states)
+
+
+def test_doctor_finds_a_store_that_works_and_misses_none(
+    store_env: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check_store() == Check("s3 store", "ok", store_env.endpoint)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
+    assert "AWS_SECRET_ACCESS_KEY" in check_store().next_step
+    for name in store_env.env():
+        monkeypatch.delenv(name)
+    assert check_store().state == "off"

@@ -41,6 +41,25 @@ def test_stages_chain_over_folders(cli: Cli, dataset: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "embeddings", "raw", "text_embeddings"]
 
 
+def test_all_stages_in_order_end_in_a_report(cli: Cli, dataset: Path, tmp_path: Path) -> None:
+    made = {"dataset": dataset}
+    for name, spec in list(STAGES.items())[1:]:
+        output = spec.outputs[0]
+        edges = {edge: made[edge] for edge in (*spec.inputs, *spec.optional) if edge in made} | {
+            output: tmp_path / output
+        }
+        words = [word for edge, folder in edges.items() for word in (f"--{edge}", folder)]
+        code, out, err = cli(name, *words, "--preset", "tiny")
+        assert code == 0, err
+        made[output] = tmp_path / output
+    assert re.search(r"^recall_10=[\d.]+$", out, re.MULTILINE)
+    assert (made["evaluation"] / "report.html").is_file()
+    assert not list(tmp_path.glob("*.checkpoints")), "they are of no use any more"
+    _, out, _ = cli("show", made["evaluation"])
+    lineage = set(re.findall(r"[`|]- (\w+) \w{12}  \w+, [\d.]+ s", out))
+    assert lineage == set(made) - {"evaluation"}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
