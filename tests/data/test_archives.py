@@ -1,6 +1,7 @@
 import io
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def test_a_name_that_may_be_two_pictures_is_refused(archive):
 def test_too_long_and_empty_files_are_bad(archive):
     with pytest.raises(BadFile, match="too many bytes"):
         open_archive(archive).read("a/1.jpg", 2)
+
+
+def test_no_more_of_a_long_file_is_read_than_the_limit(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.bmp").write_bytes(bytes(20 << 20))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.write(tmp_path / "pictures" / "1.bmp", "1.bmp")
+    for path in (tmp_path / "pictures", tmp_path / "x.zip"):
+        pictures = open_archive(path)
+        tracemalloc.start()
+        with pytest.raises(BadFile, match="too many bytes"):
+            pictures.read("1.bmp", LIMIT)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 * LIMIT
 
 
 def test_an_empty_entry_is_bad(tmp_path):

@@ -86,7 +86,7 @@ def test_lists_numbers_and_dictionaries_in_parquet(tmp_path):
 
 
 def test_columns_of_other_names(tmp_path):
-    folder = write_tables(tmp_path, "sku;x,name\na,Bolt\nb,Nut\n".replace(";x", ""), "who,sku\nu,a\nu,b\n")
+    folder = write_tables(tmp_path, "sku,name\na,Bolt\nb,Nut\n", "who,sku\nu,a\nu,b\n")
     settings = {
         "item_columns": {"item_id": "sku", "title": "name"},
         "event_columns": {"user_id": "who", "item_id": "sku"},
