@@ -73,7 +73,7 @@ def save_quantizer(folder: Path, quantizer: Quantizer, codebook_sizes: Sequence[
     """Writes a quantizer so that the folder alone encodes new items.
 
     Args:
-        folder: An Codes artifact in the making.
+        folder: The building place of a Codes artifact.
         quantizer: The trained quantizer.
         codebook_sizes: Of the semantic IDs in the folder: the quantizer's, and the collision position's last.
     """

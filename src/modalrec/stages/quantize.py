@@ -113,9 +113,8 @@ def quantize(embeddings: Path, codes: Path, *, config: Config, run: Run) -> dict
             error = _relative(errors_N[held_out], vectors_ND[held_out], mean_D)
             metrics["held_out_relative_reconstruction_error"] = error
         metrics["epochs"] = len(curves)
-        metrics["best_epoch"] = max(curves, key=lambda entry: entry.get(MONITOR, entry["epoch"]), default={}).get(
-            "epoch", 0
-        )
+        best = max(curves, key=lambda entry: entry.get(MONITOR, entry["epoch"]), default={"epoch": 0})
+        metrics["best_epoch"] = best["epoch"]
         work.statistics |= {**metrics, "codebook_sizes": sizes, "quantizer": config.quantizer.name}
     if sizes[-1] > max(sizes[:-1]):
         run.say(f"one group of {sizes[-1]:,} items shares all codes: raise quantizer.levels or look for equal items")
