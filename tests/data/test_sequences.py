@@ -81,6 +81,17 @@ def test_shuffling_keeps_users_items_and_targets(histories, seed):
     assert mixed.train_counts().tolist() == data.train_counts().tolist()
 
 
+@given(users, splits, st.integers(0, 5))
+def test_shuffling_up_to_the_test_leaves_the_test_events(histories, parts, seed):
+    data = sequences(histories, "temporal", parts)
+    mixed = data.shuffled(np.random.default_rng(seed), before=TEST)
+    before, after = data.targets(TEST), mixed.targets(TEST)
+    assert after.items.tolist() == before.items.tolist()
+    for old, new in zip(data.histories(before), mixed.histories(after), strict=True):
+        assert sorted(old.tolist()) == sorted(new.tolist())
+    assert (mixed.items == data.items)[data.split == TEST].all()
+
+
 def test_shuffling_changes_the_order():
     data = sequences([list(range(9))] * 50)
     mixed = data.shuffled(np.random.default_rng(0))
