@@ -9,7 +9,7 @@ from modalrec.data.titles import article_first, compose_text, split_year
         ("Toy Story (1995)", ("Toy Story", 1995)),
         ("96 Minutes (2011) ", ("96 Minutes", 2011)),
         ("Assembly (Ji jie hao) (2007)", ("Assembly (Ji jie hao)", 2007)),
-        ("Death Note: Desu nôto (2006\u20132007)", ("Death Note: Desu nôto", 2006)),
+        ("Death Note: Desu n\u00f4to (2006\u20132007)", ("Death Note: Desu n\u00f4to", 2006)),
         ("Fawlty Towers (1975-1979)", ("Fawlty Towers", 1975)),
         ("Babylon 5", ("Babylon 5", None)),
         ("2001: A Space Odyssey (1968)", ("2001: A Space Odyssey", 1968)),
