@@ -168,11 +168,15 @@ class EmbeddedStore:
             )
 
     def _answers(self) -> bool:
+        """Whether objects can be written and those of earlier runs read: volumes are ready later than buckets."""
+        store, mark = self.store(attempts=1, connect_seconds=1, read_seconds=5), f"s3://{BUCKET}/.ready"
         try:
-            self.store(attempts=1, connect_seconds=1, read_seconds=5).ensure_bucket(f"s3://{BUCKET}")
+            store.ensure_bucket(mark)
+            if not store.exists(mark):
+                store.put_bytes(mark, b"ready")
+            return store.get_bytes(mark) == b"ready"
         except ModalrecError:
             return False
-        return True
 
     def _runs(self) -> bool:
         """Whether the process noted is still the server: its id may belong to another one by now."""
@@ -245,12 +249,14 @@ def _is_free(port: int) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None where it is gone or a zombie."""
+    """When a process started, in clock ticks since boot; None where it is gone, or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # While other threads are ending, the process looks like a zombie and still holds its ports.
+        gone = fields[0] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    return None if gone else fields[19]
 
 
 def _reap(pid: int) -> None:
