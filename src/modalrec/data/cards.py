@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 160, 240
 MARGIN = 12
 TITLE_SIZES = (27, 24, 21, 18, 16, 14, 12)
 TITLE_LINES = 6
+LONGEST = 400
+"""Letters of a text that are looked at; no card has room for more, and fitting a line takes a step per letter."""
 SCALE = 2
 """Cards are drawn larger and reduced, which smooths edges."""
 
@@ -138,7 +140,7 @@ def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont) -> 
 
 def _plain(text: str) -> str:
     """The text in the letters that Pillow's built-in font has: ASCII, accents dropped."""
-    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    letters = unicodedata.normalize("NFKD", text[:LONGEST]).encode("ascii", "ignore").decode()
     return " ".join(letters.split()) or "?"
 
 
