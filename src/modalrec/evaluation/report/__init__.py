@@ -67,7 +67,7 @@ def build_report(contents: Contents) -> str:
         figure=pipeline_figure(manifests),
         table=metric_table(results),
         remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
-        curves=curve_section(contents.folders),
+        curves=curve_section(contents.folders, manifests),
         codes=code_section(contents.folders, manifests),
         gallery=gallery(contents.folders["dataset"], results[HEADLINE], contents.gallery_users, contents.run),
         data=data_section(manifests["dataset"]),

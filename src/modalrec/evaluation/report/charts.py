@@ -20,13 +20,13 @@ class Series:
     y: Sequence[float]
 
 
-def line_chart(series: Sequence[Series], title: str, mark: str = "") -> Markup:
+def line_chart(series: Sequence[Series], title: str, mark: float | None = None) -> Markup:
     """Lines over epochs.
 
     Args:
         series: Lines, drawn in the style classes `line-0`, `line-1` and so on.
         title: What a screen reader says.
-        mark: `max` or `min` puts a dot and its value on that point of the first line.
+        mark: Where on the x axis the first line gets a dot with its value.
     """
     xs = np.concatenate([np.asarray(line.x, float) for line in series])
     ys = np.concatenate([np.asarray(line.y, float) for line in series])
@@ -57,14 +57,13 @@ def line_chart(series: Sequence[Series], title: str, mark: str = "") -> Markup:
         parts.append(Markup('<path class="line line-{}" d="M{}"/>').format(number % 4, path))
         if len(points) == 1:
             parts.append(_dot(number, *points[0]))
-    if mark:
-        values = np.asarray(series[0].y, float)
-        at = int(values.argmax() if mark == "max" else values.argmin())
-        x, y = place(series[0].x[at], values[at])
+    if mark is not None and mark in series[0].x:
+        at = list(series[0].x).index(mark)
+        x, y = place(mark, series[0].y[at])
         shift, anchor = (-6, "end") if x > WIDTH - 70 else (6, "start")
         label = Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="{}">{:.4g}</text>')
         parts.append(_dot(0, x, y))
-        parts.append(label.format(x + shift / 3, y - 9, anchor, values[at]))
+        parts.append(label.format(x + shift / 3, y - 9, anchor, series[0].y[at]))
     return Markup("").join([*parts, Markup("</svg>")])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.report.charts import Series, line_chart
 
 STAGES = (
@@ -16,6 +17,7 @@ STAGES = (
     ("Finetuning", (("model", "model"), ("scratch", "from scratch"), ("shuffled", "shuffled order"))),
 )
 CHARTS = 3
+PREFERRED = ("loss", "ndcg_10", "recall_10", "held_out_explained_variance", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ class Curves:
     charts: list[Chart]
 
 
-def curve_section(folders: dict[str, Path]) -> list[Curves]:
-    """Charts of every stage whose artifact has curves; stages without are left out."""
+def curve_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> list[Curves]:
+    """Charts of every stage whose artifact has curves, the kept epoch marked; stages without are left out."""
     section = []
     for stage, runs in STAGES:
         found = [(name, read_curves(folders[edge])) for edge, name in runs if edge in folders]
         found = [(name, entries) for name, entries in found if entries]
         if found:
-            section.append(Curves(stage, [_chart(key, found) for key in _keys(found[0][1])]))
+            kept = next(manifests[edge].statistics.get("best_epoch") for edge, name in runs if name == found[0][0])
+            section.append(Curves(stage, [_chart(key, found, kept) for key in _keys(found[0][1])]))
     return section
 
 
@@ -56,11 +59,11 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
 def _keys(entries: list[dict[str, float]]) -> list[str]:
     """What to draw: the loss, the validation metrics, then whatever else was noted."""
     known = [name for name in entries[-1] if name != "epoch"]
-    preferred = [name for name in ("loss", "ndcg_10", "recall_10") if name in known]
+    preferred = [name for name in PREFERRED if name in known]
     return (preferred + [name for name in known if name not in preferred and "_1" not in name])[:CHARTS]
 
 
-def _chart(key: str, runs: list[tuple[str, list[dict[str, float]]]]) -> Chart:
+def _chart(key: str, runs: list[tuple[str, list[dict[str, float]]]], kept: float | None) -> Chart:
     series = []
     for name, entries in runs:
         points = [(entry.get("epoch", place + 1), entry[key]) for place, entry in enumerate(entries) if key in entry]
@@ -68,7 +71,7 @@ def _chart(key: str, runs: list[tuple[str, list[dict[str, float]]]]) -> Chart:
             series.append(Series(name, [x for x, _ in points], [y for _, y in points]))
     validation = key.startswith(("recall", "ndcg", "mrr"))
     caption = f"{key} on the validation part" if validation else key.replace("_", " ")
-    svg = line_chart(series, f"{caption} by epoch", mark="max" if validation else "")
+    svg = line_chart(series, f"{caption} by epoch", mark=kept)
     return Chart(caption, svg, [line.name for line in series] if len(series) > 1 else [])
 
 

@@ -77,7 +77,7 @@ def _nodes(manifests: Mapping[str, Manifest]) -> dict[str, Node]:
                 node.sources.setdefault(artifacts[digest].stage, edge)
     nodes["evaluate"] = Node("evaluate")
     for edge, manifest in manifests.items():
-        nodes["evaluate"].sources.setdefault(manifest.stage, "model" if manifest.kind == "model" else edge)
+        nodes["evaluate"].sources.setdefault(manifest.stage, edge)
     # Inputs stand left of what is made from them; as many rounds as stages reach the longest path.
     for _ in nodes:
         for node in nodes.values():

@@ -41,7 +41,8 @@ class Row:
     values: list[str]
     best: list[bool]
     bar: tuple[float, float, float]
-    interval: str
+    value: str
+    best_bar: bool
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def metric_table(results: dict[str, Result]) -> Table:
 def _group(rows: list[tuple[str, Result]], columns: list[str], k: int, top: float) -> Group:
     split = rows[0][1].split
     name, explanation = PROTOCOLS[split]
-    best = {column: max(result.metrics[column] for _, result in rows) for column in columns}
+    best = {column: max(result.metrics[column] for _, result in rows) for column in [f"recall_{k}", *columns]}
     return Group(
         name,
         explanation,
@@ -105,7 +106,8 @@ def _row(name: str, result: Result, columns: list[str], best: dict[str, float], 
         values=[f"{result.metrics[column]:.3f}" for column in columns],
         best=[result.metrics[column] == best[column] > 0 for column in columns],
         bar=(100 * recall / top, 100 * interval.low / top, 100 * interval.high / top),
-        interval=f"{recall:.3f}",
+        value=f"{recall:.3f}",
+        best_bar=recall == best[f"recall_{k}"] > 0,
     )
 
 

@@ -180,7 +180,7 @@ def _times(comparison: Comparison) -> str:
     if not comparison.theirs:
         return "above zero of" if comparison.ours else "equal to the zero of"
     ratio = comparison.ours / comparison.theirs
-    return f"{ratio:.1f} times" if ratio >= 1.05 else f"{ratio:.2f} of"
+    return f"{ratio:.1f} times" if ratio >= 1.5 else f"{ratio:.2f} {'times' if ratio >= 1 else 'of'}"
 
 
 def _chance(comparison: Comparison) -> str:
