@@ -8,7 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 170
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 24, 24
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 24, 24
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def line_chart(series: Sequence[Series], title: str, mark: float | None = None) 
     xs = np.concatenate([np.asarray(line.x, float) for line in series])
     ys = np.concatenate([np.asarray(line.y, float) for line in series])
     low, high = float(ys.min()), float(ys.max())
-    if high - low < 1e-12:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     ticks = nice_ticks(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
@@ -93,9 +93,9 @@ def _dot(number: int, x: float, y: float) -> Markup:
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers that span an interval."""
+    """Round numbers that span an interval, which is not tiny beside its ends."""
     raw = (high - low) / about
     power = 10.0 ** np.floor(np.log10(raw))
     step = power * min((1, 2, 2.5, 5, 10), key=lambda factor: abs(factor * power - raw))
     first = np.floor(low / step)
-    return [float(np.round(step * (first + i), 12)) for i in range(int(np.ceil(high / step) - first) + 1)]
+    return [float(step * (first + i)) for i in range(int(np.ceil(high / step) - first) + 1)]
