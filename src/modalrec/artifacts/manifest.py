@@ -114,7 +114,9 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = True) -> Manifest:
     if manifest.digest != manifest.identity():
         raise ArtifactError(f"{path}: changed after it was written; run `{manifest.stage}` again")
     if manifest.kind != kind:
-        raise ArtifactError(f"{folder}: is of kind `{manifest.kind}` (made by {manifest.stage}), `{kind}` is needed here")
+        raise ArtifactError(
+            f"{folder}: is of kind `{manifest.kind}` (made by {manifest.stage}), `{kind}` is needed here"
+        )
     if manifest.schema_version != SCHEMA_VERSIONS[kind]:
         raise ArtifactError(
             f"{folder}: schema version {manifest.schema_version} of `{kind}`, this modalrec reads "

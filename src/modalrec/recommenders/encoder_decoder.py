@@ -74,7 +74,7 @@ class EncoderDecoder(Recommender, Scorer):
         for embedding in self.code_embeddings:
             nn.init.normal_(embedding.weight, std=width**-0.5)  # type: ignore[arg-type]
         nn.init.normal_(self.positions, std=0.02)
-        self.register_buffer("codes_NL", torch.as_tensor(items.codes, dtype=torch.int64), persistent=False)
+        self.register_buffer("codes_NL", torch.tensor(items.codes, dtype=torch.int64), persistent=False)
         self._trie: Trie | None = None
 
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
