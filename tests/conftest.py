@@ -1,18 +1,27 @@
-"""Where tests find real data, and the one thread they run on."""
+"""What all tests share: one thread each, fixed examples, the embedded store, and where real data is."""
 
 import os
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: two test processes share two cores, and so do their children
+
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+from tests.stores import embedded, prefix, store_env
+
+__all__ = ["embedded", "prefix", "store_env"]
 
 ROOT = Path(__file__).parents[1]
 
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    """Two test processes share two cores; a thread each is fastest, and results do not depend on the machine."""
-    torch.set_num_threads(1)
+# The machine may be busy: time says nothing about a test here, and a run must give what the last one gave.
+settings.register_profile("modalrec", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("modalrec")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

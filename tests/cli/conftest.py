@@ -6,9 +6,6 @@ import pytest
 
 from modalrec.cli import main
 from tests.raw import write_atomic
-from tests.stores import embedded, prefix, store_env
-
-__all__ = ["embedded", "prefix", "store_env"]
 
 Cli = Callable[..., tuple[int, str, str]]
 

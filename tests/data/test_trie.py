@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modalrec.data.trie import Trie
 
 
 @given(st.integers(1, 80), st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
 def test_walking_the_trie_gives_every_item_once(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = np.stack(np.unravel_index(rng.choice(7 * 5 * 3, n, replace=False) if n <= 105 else [], (7, 5, 3)), axis=1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -19,7 +19,6 @@ def build(**settings: object) -> EncoderDecoder:
 
 
 @given(place=st.integers(1, 9), other=st.integers(0, 59))
-@settings(max_examples=40, deadline=None)
 def test_a_state_knows_nothing_of_later_items(place: int, other: int) -> None:
     """The target of position t is item t + 1; if it reached the encoder's state at t, training would learn to copy."""
     model = build()

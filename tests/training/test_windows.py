@@ -1,7 +1,7 @@
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modalrec.data.sequences import Sequences
@@ -16,7 +16,6 @@ def sequences(lengths: list[int]) -> Sequences:
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(2, 9), st.booleans(), st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
 def test_every_event_but_the_first_is_a_target_once_an_epoch(
     lengths: list[int], length: int, random_offset: bool, epoch: int
 ) -> None:

@@ -1,7 +1,7 @@
 """The stage `evaluate`: the test part, ranked once, beside baselines and controls; then the report."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -162,9 +162,8 @@ def _rows(
     for trained in models:
         if trained.edge == "temporal":
             continue
-        # The trainer's own shuffle, drawn from its seed.
-        trainer = replace(run, seed=trained.manifest.seed)
-        ordered = sequences.shuffled(trainer.rng("shuffle")) if trained.edge == "shuffled" else sequences
+        # No order at all before the target, the validation event included.
+        ordered = sequences.shuffled(run.rng("shuffle"), TEST) if trained.edge == "shuffled" else sequences
         yield trained.edge, ordered, load_recommender(trained.folder, run.torch_device())
     for baseline in config.baselines:
         yield baseline, sequences, BASELINES[baseline](sequences)
