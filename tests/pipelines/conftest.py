@@ -1,12 +1,14 @@
 """The toy pipeline, ready to run in a folder of its own."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modalrec.artifacts.embedded import EmbeddedStore
 from pipelines.runner.local import LocalRun
 from tests.pipelines.toy import pipeline
 
@@ -15,6 +17,7 @@ from tests.pipelines.toy import pipeline
 class Toy:
     folder: Path
     shown: io.StringIO = field(default_factory=io.StringIO)
+    server: EmbeddedStore | None = None
 
     @property
     def journal(self) -> list[str]:
@@ -39,3 +42,11 @@ class Toy:
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
     return Toy(tmp_path)
+
+
+@pytest.fixture
+def served(toy: Toy) -> Iterator[Toy]:
+    """The toy whose store runs throughout the test; each run would start and stop it otherwise."""
+    with EmbeddedStore(toy.folder / "out" / "store") as server:
+        toy.server = server
+        yield toy

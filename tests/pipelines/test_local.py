@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from kfp.local import task_dispatcher
 
-from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.errors import DataError, UpstreamError
 from pipelines.runner.local import StageFailed
 from pipelines.runner.seam import replaced
@@ -21,9 +20,9 @@ from tests.pipelines.conftest import Toy
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(toy: Toy) -> None:
-    shown = toy.run()
-    assert toy.steps == ["make", "double", "judge"]
+def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(served: Toy) -> None:
+    shown = served.run()
+    assert served.steps == ["make", "double", "judge"]
     heads = [re.sub(r"\s+", " ", line) for line in shown if re.match(r"\[\d/3\]", line)]
     assert [re.sub(r"[\d.]+ s$", "x s", line) for line in heads] == [
         "[1/3] make next: double",
@@ -37,12 +36,12 @@ def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(to
     assert not any("chatter" in line or "INFO" in line or "arn" in line for line in shown)
     assert "popularity      0.5000" in shown
 
-    results = toy.folder / "out" / "toy"
+    results = served.folder / "out" / "toy"
     assert "chatter that belongs in the log" in (results / "log.txt").read_text()
     assert json.loads((results / "metrics.json").read_text())["recall_10"] == 30
     assert (results / "report.html").read_text() == "<p>a.txta.txt deep/b.txtdeep/b.txt</p>"
     # The reader got the right class and a copy, and no copy stays.
-    _, _, kind, path = toy.journal[1].split()
+    _, _, kind, path = served.journal[1].split()
     assert kind == "ModalrecDataset"
     assert not Path(path).exists()
     assert {each.name for each in results.iterdir()} == {
@@ -53,43 +52,43 @@ def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(to
         "run.lock",
     }
     addresses = json.loads((results / "artifacts.json").read_text())
-    with EmbeddedStore(toy.folder / "out" / "store") as server:
-        assert server.store().names(addresses["double"]["codes"]) == ["a.txt", "deep/b.txt"]
+    assert served.server is not None
+    store = served.server.store()
+    assert store.names(addresses["double"]["codes"]) == ["a.txt", "deep/b.txt"]
 
-    again = toy.run()
-    assert toy.steps == ["make", "double", "judge"]
+    again = served.run()
+    assert served.steps == ["make", "double", "judge"]
     assert sum(line.endswith("cached") for line in again) == 3
     assert json.loads((results / "artifacts.json").read_text()) == addresses
 
-    with EmbeddedStore(toy.folder / "out" / "store") as server:
-        server.store().delete(f"{addresses['double']['codes']}/a.txt")
-    toy.run()  # what the store has lost is made again
-    assert toy.steps[3:] == ["double"]
+    store.delete(f"{addresses['double']['codes']}/a.txt")
+    served.run()  # what the store has lost is made again
+    assert served.steps[3:] == ["double"]
 
-    toy.run(settings={"x": {"y": None, "z": 3}})  # another parameter, the same content
-    assert "'y': 'null'" in toy.journal[4]  # kfp.local cannot pass None; `configure` turns it back
-    assert toy.steps[4:] == ["make"]
+    served.run(settings={"x": {"y": None, "z": 3}})  # another parameter, the same content
+    assert "'y': 'null'" in served.journal[4]  # kfp.local cannot pass None; `configure` turns it back
+    assert served.steps[4:] == ["make"]
 
-    toy.run(cache=False)
-    assert toy.steps[5:] == ["make", "double", "judge"]
+    served.run(cache=False)
+    assert served.steps[5:] == ["make", "double", "judge"]
 
 
-def test_a_failed_stage_is_told_once_and_leaves_nothing_behind(toy: Toy) -> None:
-    toy.trouble("fail")
+def test_a_failed_stage_is_told_once_and_leaves_nothing_behind(served: Toy) -> None:
+    served.trouble("fail")
     with pytest.raises(StageFailed, match=r"^double: b.txt: row 7 is not a number; mend it\n.*log.txt") as caught:
-        toy.run()
+        served.run()
     assert caught.value.exit_code == 3
-    assert toy.steps == ["make", "double"]  # no second attempt
+    assert served.steps == ["make", "double"]  # no second attempt
     assert task_dispatcher.run_single_task_implementation.__module__ == task_dispatcher.__name__
 
-    toy.trouble("crash")
+    served.trouble("crash")
     with pytest.raises(StageFailed, match="ZeroDivisionError: a bug") as caught:
-        toy.run()
+        served.run()
     assert caught.value.exit_code == 1
 
-    toy.trouble("")
-    shown = toy.run()
-    assert toy.steps == ["make", "double", "double", "double", "judge"]
+    served.trouble("")
+    shown = served.run()
+    assert served.steps == ["make", "double", "double", "double", "judge"]
     assert [line.split()[-1] for line in shown if "make" in line][-1] == "cached"
 
 
