@@ -10,7 +10,7 @@ OUT ?= pipelines/compiled
 BIN := .venv/bin
 READY := .venv/ready
 ML_100K := out/cache/ml-100k
-RUN := $(BIN)/python -m pipelines run semantic_id --preset $(PRESET) --set 'ingest.splits=[leave_one_out, temporal]'
+RUN := $(BIN)/python -m pipelines run semantic_id --preset $(PRESET)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint compile clean

@@ -24,12 +24,14 @@ class Accelerator:
         count: How many of it each step gets.
         node_selector: Labels that the node must have.
         tolerations: Taints of the node that do not matter.
+        memory: Main memory of each step, asked for and not exceeded.
     """
 
     resource: Any
     count: Any
     node_selector: Any
     tolerations: Any
+    memory: Any
 
 
 def on_gpu(task: PipelineTask, accelerator: Accelerator) -> PipelineTask:
@@ -43,12 +45,12 @@ def on_gpu(task: PipelineTask, accelerator: Accelerator) -> PipelineTask:
         The step.
     """
     # Inside a branch the compiler forgets parameters that occur in resources alone.
-    task.register_pipeline_channels([accelerator.resource, accelerator.count])
+    task.register_pipeline_channels([accelerator.resource, accelerator.count, accelerator.memory])
     task.set_accelerator_type(accelerator.resource).set_accelerator_limit(accelerator.count)
     kubernetes.add_node_selector_json(task, accelerator.node_selector)
     kubernetes.add_toleration_json(task, accelerator.tolerations)
     kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)  # noqa: S108
-    return _common(task, cpu="4", memory="16Gi", memory_limit="32Gi")
+    return _common(task, cpu="4", memory=accelerator.memory, memory_limit=accelerator.memory)
 
 
 def on_cpu(task: PipelineTask) -> PipelineTask:
@@ -63,7 +65,7 @@ def on_cpu(task: PipelineTask) -> PipelineTask:
     return _common(task, cpu="2", memory="4Gi", memory_limit="16Gi")
 
 
-def _common(task: PipelineTask, cpu: str, memory: str, memory_limit: str) -> PipelineTask:
+def _common(task: PipelineTask, cpu: str, memory: Any, memory_limit: Any) -> PipelineTask:
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory_limit)
     task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     kubernetes.set_timeout(task, HOURS * 3600)

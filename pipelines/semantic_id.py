@@ -37,6 +37,7 @@ def pipeline(
     accelerator_count: int = 1,
     node_selector: dict = {},  # noqa: B006
     tolerations: list = [GPU_TAINT],  # noqa: B006
+    gpu_memory: str = "32Gi",
 ) -> None:
     """Semantic IDs from raw files to the report.
 
@@ -50,8 +51,9 @@ def pipeline(
         accelerator_count: GPUs per step.
         node_selector: Labels of the GPU nodes, as JSON: {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
         tolerations: Taints of the GPU nodes to tolerate, as a JSON list of Kubernetes tolerations.
+        gpu_memory: Main memory of each step on a GPU node.
     """
-    gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations)
+    gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls)).outputs
 
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]

@@ -47,8 +47,8 @@ def test_control_runs_differ_from_the_main_run_in_one_thing_each() -> None:
         "scratch": {"training"},
         "pretrain_shuffled": {"shuffle_histories"},
         "finetune_shuffled": {"shuffle_histories"},
-        "pretrain_temporal": {"split"},
-        "finetune_temporal": {"split"},
+        "pretrain_temporal": {"split", "skip_without_split"},
+        "finetune_temporal": {"split", "skip_without_split"},
     }
     assert configs["scratch"]["training"] == {**configs["finetune"]["training"], "epochs": 8}, "an equal budget"
     assert configs["finetune_temporal"]["split"] == "temporal"
@@ -57,16 +57,6 @@ def test_control_runs_differ_from_the_main_run_in_one_thing_each() -> None:
 def test_controls_that_are_off_train_no_epoch() -> None:
     off = epochs(configure("tiny", {}, controls=False))
     assert {name for name, count in off.items() if not count} == CONTROLS
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"ingest.splits": ["leave_one_out"]}, {"ingest.source": {"name": "amazon"}}],
-    ids=["splits", "order-only source"],
-)
-def test_without_times_there_is_no_temporal_control(settings: dict[str, Any]) -> None:
-    off = {name for name, count in epochs(configure("tiny", settings)).items() if not count}
-    assert off == {"pretrain_temporal", "finetune_temporal"}
 
 
 def test_all_stages_problems_come_at_once() -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,15 +33,15 @@ def sha256_json(value: Any) -> str:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(beside, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -56,7 +58,9 @@ def folder_in_place(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    own = f".{target.name}.{platform.node()}."
+    _sweep(target.parent, own)
+    building = Path(tempfile.mkdtemp(prefix=f"{own}{os.getpid()}.", dir=target.parent))
     try:
         yield building
         for path in building.rglob("*"):
@@ -67,3 +71,11 @@ def folder_in_place(target: Path) -> Iterator[Path]:
         os.replace(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _sweep(folder: Path, own: str) -> None:
+    """Removes what processes of this machine were building when they were killed."""
+    for left in folder.iterdir():
+        process = left.name.removeprefix(own).partition(".")[0]
+        if left.name.startswith(own) and process.isdigit() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(left, ignore_errors=True)

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from modalrec import plugins
 from modalrec.config import dump, load_preset, nest, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
@@ -88,21 +87,12 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
 def _control_runs(resolved: Mapping[str, Resolved], controls: bool) -> dict[str, Resolved]:
     pretrain, finetune = resolved["pretrain"], resolved["finetune"]
     epochs = pretrain["training"]["epochs"] + finetune["training"]["epochs"]
-    temporal = controls and _has_times(resolved["ingest"])
     runs = {"scratch": _with(finetune, epochs if controls else 0)}
     for name, stage in (("pretrain", pretrain), ("finetune", finetune)):
         own = stage["training"]["epochs"]
         runs[f"{name}_shuffled"] = _with(stage, own if controls else 0, shuffle_histories=True)
-        runs[f"{name}_temporal"] = _with(stage, own if temporal else 0, split="temporal")
+        runs[f"{name}_temporal"] = _with(stage, own if controls else 0, split="temporal", skip_without_split=True)
     return runs
-
-
-def _has_times(ingest: Resolved) -> bool:
-    """Whether the dataset will have the temporal split, as far as the settings tell."""
-    if ingest["splits"]:
-        return "temporal" in ingest["splits"]
-    source = ingest["source"]
-    return source is None or getattr(plugins.discover("sources")[source["name"]], "has_timestamps", True)
 
 
 def _with(config: Resolved, epochs: int, **changes: Any) -> Resolved:

@@ -216,7 +216,7 @@ def _check(trained: Trained, dataset: Manifest, config: Config) -> None:
 
 def _is_trained(trained: Trained, run: Run) -> bool:
     """Controls are switched off by zero epochs; the headline is measured in any case."""
-    epochs = trained.manifest.config.get("training", {}).get("epochs")
+    epochs = trained.manifest.statistics.get("epochs")
     if trained.edge == HEADLINE or epochs != 0:
         return True
     run.say(f"{trained.edge}: left out, it was trained for 0 epochs")

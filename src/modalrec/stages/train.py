@@ -37,6 +37,7 @@ class TrainConfig(Config):
         monitor: The metric on the validation part whose best epoch is kept.
         mask_seen: Leave the items of a user's history out of the ranking that is monitored.
         validation_users: At most so many users are ranked after each epoch, the same ones each time.
+        skip_without_split: Train nothing where the dataset lacks the split, since it has no times; for controls.
     """
 
     recommender: any_config("recommenders") = EncoderDecoderConfig()  # type: ignore[valid-type]
@@ -46,6 +47,7 @@ class TrainConfig(Config):
     monitor: Literal["recall_10", "ndcg_10", "mrr_10", "recall_20", "ndcg_20", "mrr_20"] = "ndcg_10"
     mask_seen: bool = True
     validation_users: int = Field(5000, ge=1)
+    skip_without_split: bool = False
 
 
 def train(
@@ -80,20 +82,21 @@ def train(
         ArtifactError: The codes are not of this dataset's items.
     """
     torch.manual_seed(run.seed)
-    sequences = Sequences.load(dataset, config.split)
+    training, split = _possible(config, manifests["dataset"], run)
+    sequences = Sequences.load(dataset, split)
     if config.shuffle_histories:
         sequences = sequences.shuffled(run.rng("shuffle"))
     model = _build(config, _item_space(dataset, codes), manifests)
     if start is not None:
         _start_from(model, start)
-    batches = model.batches(sequences.train(), config.training.batch_size, run.seed, augment)
-    if config.training.epochs and not len(batches.plan(0)):
+    batches = model.batches(sequences.train(), training.batch_size, run.seed, augment)
+    if training.epochs and not len(batches.plan(0)):
         raise DataError(f"{dataset}: no user has two train events in the split {config.split}; lower min_user_events")
     with write_artifact(folder, "model", stage=run.stage, config=config, seed=run.seed, inputs=manifests) as work:
         curves = fit(
             model,
             batches,
-            config=config.training,
+            config=training,
             run=run,
             fingerprint=fingerprint(run.stage, config, run.seed, manifests),
             validate=_validation(model, sequences, config, run),
@@ -106,6 +109,15 @@ def train(
         work.statistics |= {"epochs": len(curves), "best_epoch": best.get("epoch", 0)}
         work.statistics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     return dict(work.statistics)
+
+
+def _possible(config: TrainConfig, dataset: Manifest, run: Run) -> tuple[TrainingConfig, str]:
+    """The training and the split, or no epochs on another split where the dataset lacks the one asked for."""
+    splits = dataset.statistics.get("splits", [config.split])
+    if config.split in splits or not config.skip_without_split:
+        return config.training, config.split
+    run.say(f"nothing is trained: the dataset has no {config.split} split")
+    return config.training.model_copy(update={"epochs": 0}), splits[0]
 
 
 def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manifest]) -> Recommender:
