@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modalrec.config import dump, resolve
-from modalrec.errors import ConfigError
+from modalrec.config import Config, resolve
 from modalrec.quantizers import Quantizer, load_quantizer, save_quantizer
 from modalrec.run import Run
+from modalrec.testing.configs import ConfigContract
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.vectors import VectorBatches
 
@@ -46,7 +47,7 @@ def relative_error(quantizer: Quantizer, vectors_ND: Tensor) -> float:
     return float(error / (vectors_ND - vectors_ND.mean(0)).pow(2).sum())
 
 
-class QuantizerContract:
+class QuantizerContract(ConfigContract):
     """Tests that every quantizer passes; see the module's text."""
 
     plugin: type[Quantizer]
@@ -70,18 +71,10 @@ class QuantizerContract:
         fit(quantizer, batches, config=config, run=run, fingerprint="contract")
         return quantizer
 
-    def test_config_round_trip(self) -> None:
-        config = resolve(self.plugin.Config, self.settings)
-        assert resolve(self.plugin.Config, dump(config)) == config
-
-    def test_unknown_key_is_refused_with_a_suggestion(self) -> None:
-        known = next(name for name in self.plugin.Config.model_fields if name != "name")
-        try:
-            resolve(self.plugin.Config, {f"{known}x": 1})
-        except ConfigError as error:
-            assert f"did you mean {known}?" in str(error)  # noqa: PT017
-        else:
-            raise AssertionError("an unknown key was accepted")
+    @pytest.fixture
+    def config(self) -> Config:
+        """The small configuration, for the tests that all plug-ins share."""
+        return resolve(self.plugin.Config, self.settings)
 
     def test_codes_lie_in_their_codebooks(self) -> None:
         vectors_ND, _ = mixture()

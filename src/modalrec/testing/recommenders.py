@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from modalrec.config import dump, resolve
+from modalrec.config import Config, resolve
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import VALID, leave_one_out
-from modalrec.errors import ConfigError
 from modalrec.evaluation.metrics import measure
 from modalrec.evaluation.popularity import Popularity
 from modalrec.evaluation.ranking import rank
 from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save_recommender
 from modalrec.run import Run
+from modalrec.testing.configs import ConfigContract
 from modalrec.training.loop import TrainingConfig, fit
 
 
@@ -42,7 +43,7 @@ def item_space(n_items: int = 60, sizes: tuple[int, ...] = (8, 8, 2)) -> ItemSpa
     return ItemSpace(names, [name.title() for name in names], codes, sizes)
 
 
-class RecommenderContract:
+class RecommenderContract(ConfigContract):
     """Tests that every recommender passes; see the module's text."""
 
     plugin: type[Recommender]
@@ -54,18 +55,10 @@ class RecommenderContract:
         torch.manual_seed(seed)
         return self.plugin(resolve(self.plugin.Config, self.settings), item_space())
 
-    def test_config_round_trip(self) -> None:
-        config = resolve(self.plugin.Config, self.settings)
-        assert resolve(self.plugin.Config, dump(config)) == config
-
-    def test_unknown_key_is_refused_with_a_suggestion(self) -> None:
-        known = next(name for name in self.plugin.Config.model_fields if name != "name")
-        try:
-            resolve(self.plugin.Config, {f"{known}s": 1})
-        except ConfigError as error:
-            assert f"did you mean {known}?" in str(error)  # noqa: PT017
-        else:
-            raise AssertionError("an unknown key was accepted")
+    @pytest.fixture
+    def config(self) -> Config:
+        """The small configuration, for the tests that all plug-ins share."""
+        return resolve(self.plugin.Config, self.settings)
 
     def test_gradients_reach_every_parameter(self) -> None:
         model = self.build().train()
