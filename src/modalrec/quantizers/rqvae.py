@@ -63,7 +63,7 @@ class RqvaeConfig(Config):
 
 
 class Rqvae(Quantizer):
-    """The RQ-VAE of the module's text."""
+    """An autoencoder whose hidden vector is a sum of codes, one per level, as in TIGER."""
 
     Config = RqvaeConfig
 

@@ -52,7 +52,7 @@ class EncoderDecoderConfig(Config):
 
 
 class EncoderDecoder(Recommender, Scorer):
-    """The causal encoder-decoder; see the module's text."""
+    """Writes the next item as semantic ID, code by code: a causal encoder, a decoder by level, beam search."""
 
     Config = EncoderDecoderConfig
     needs = frozenset({"codes"})
