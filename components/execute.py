@@ -15,7 +15,7 @@ from kfp import dsl
 
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.store import localized
-from modalrec.config import dump, resolve
+from modalrec.config import resolve
 from modalrec.errors import ModalrecError
 from modalrec.run import Run
 from modalrec.stages import EDGES, load_stage
@@ -87,13 +87,13 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool) -
         controls: Whether the control runs are part of the pipeline.
 
     Returns:
-        A named tuple of JSON texts, one for each of `CONFIGS`; `{}` where there are no control runs.
+        A named tuple of JSON texts, one for each of `CONFIGS`.
     """
     from modalrec.stages.configure import configure
 
     with user_errors():
         configs = configure(preset, _with_null(settings), controls)
-    texts = {name: json.dumps(_plain(configs.get(name, {})), sort_keys=True) for name in CONFIGS}
+    texts = {name: json.dumps(configs[name], sort_keys=True) for name in CONFIGS}
     return namedtuple("Configs", CONFIGS)(**texts)
 
 
@@ -120,10 +120,6 @@ def _folder(value: Any, copies: ExitStack) -> Path | None:
     if value is None:
         return None
     return Path(value.path) if isinstance(value, dsl.Artifact) else copies.enter_context(localized(str(value)))
-
-
-def _plain(config: Any) -> Any:
-    return config if isinstance(config, Mapping) else dump(config)
 
 
 def _with_null(value: Any) -> Any:

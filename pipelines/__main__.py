@@ -41,7 +41,7 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="stage.field=value over the preset; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0,
     controls: Annotated[bool, typer.Option(help="Also train the control runs.")] = True,
     cache: Annotated[bool, typer.Option(help="Take results of earlier runs from the store.")] = True,
     out: Annotated[Path, typer.Option(help="Where results and the store go.")] = Path("out"),

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -101,13 +102,16 @@ class LocalRun:
         if source is not None:
             terminal.say(f"source  {source} -> {BUCKET}/sources")
             arguments = {**arguments, "source": staging.upload_source(source)}
-        stages = _Stages(self, work, _environment(server, work, self.stream.isatty()), staging, terminal)
+        # Whoever wants nothing from the cache wants no finished training either.
+        checkpoints = f"{BUCKET}/checkpoints/{self.name}" + ("" if self.cache else f"-{uuid.uuid4().hex}")
+        stages = _Stages(self, work, _environment(server, work, checkpoints, self.stream.isatty()), staging, terminal)
         try:
             with replaced(stages.wrapped, stages.run_process):
                 self.pipeline(**arguments)
         except Interrupted:
             terminal.say("interrupted; the same command goes on from here")
             raise
+        staging.store.delete_folder(checkpoints)  # of use only to a run that was interrupted
         write_json(self.folder / "artifacts.json", staging.addresses)
         results = staging.addresses.get(stages.last, {})
         for output, place in (("metrics", "metrics.json"), ("report", "report.html")):
@@ -199,14 +203,14 @@ def _source(arguments: Mapping[str, Any]) -> Path | None:
     return Path(given)
 
 
-def _environment(server: EmbeddedStore, work: Path, live: bool) -> dict[str, str]:
+def _environment(server: EmbeddedStore, work: Path, checkpoints: str, live: bool) -> dict[str, str]:
     temporary = work / "tmp"
     temporary.mkdir()
     root = str(Path(pipelines.__file__).parents[1])
     environment = {
         **os.environ,
         **server.env(),
-        "MODALREC_CHECKPOINTS": f"{BUCKET}/checkpoints",
+        "MODALREC_CHECKPOINTS": checkpoints,
         # The stages import `components`, from wherever the run was started.
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
         "TMPDIR": str(temporary),

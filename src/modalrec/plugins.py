@@ -2,7 +2,8 @@
 
 A kind is a sub-package such as `modalrec.quantizers`; its `__init__` names the base class as `BASE`. A plug-in
 is a module of that folder that defines one subclass of the base. Its nested or module-level `Config` has
-`name: Literal["<module>"]`. Other packages add plug-ins through the entry point group `modalrec.<kind>`.
+`name: Literal["<module>"]`. Modules whose names begin with `_` are helpers. Other packages add plug-ins through the
+entry point group `modalrec.<kind>`.
 """
 
 import functools
@@ -28,7 +29,7 @@ def discover(kind: str) -> dict[str, Any]:
     """
     package = importlib.import_module(f"modalrec.data.{kind}" if kind == "sources" else f"modalrec.{kind}")
     modules = [f"{package.__name__}.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
-    classes = [_plugin(importlib.import_module(name), package.BASE) for name in modules if ".base" not in name]
+    classes = [_plugin(importlib.import_module(name), package.BASE) for name in modules if "._" not in name]
     classes += [entry.load() for entry in entry_points(group=f"modalrec.{kind}")]
     found: dict[str, Any] = {}
     for cls in classes:

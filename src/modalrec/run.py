@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from modalrec.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,10 @@ class Run:
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} is negative; give 0 or more")
 
     def rng(self, *key: int | str) -> np.random.Generator:
         """A generator that depends on the seed and the key alone, so that a resumed run draws the same numbers."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from modalrec.encoders import Encoder
 from modalrec.encoders import efficientnet as module
-from modalrec.encoders.base_weights import installed
+from modalrec.encoders._weights import installed
 from modalrec.encoders.efficientnet import EfficientNet, EfficientNetConfig
 from modalrec.errors import UpstreamError
 

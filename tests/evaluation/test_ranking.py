@@ -48,10 +48,12 @@ def brute_force(scorer: Table, sequences: Sequences, mask_seen: bool, k: int) ->
         events = sequences.items[sequences.offsets[user] : sequences.offsets[user + 1]].tolist()
         *history, target = events
         scores = scorer.table[history[-1]]
-        hidden = set(history) - {target} if mask_seen else set()
+        hidden = set(history) if mask_seen else set()
         candidates = [item for item in range(sequences.n_items) if item not in hidden]
         greater = sum(scores[item] > scores[target] for item in candidates)
         equal = sum(scores[item] == scores[target] for item in candidates if item != target)
+        if target in hidden:
+            greater, equal = max(sequences.n_items, k), 0
         answers.append((greater, equal, sorted(candidates, key=lambda item: (-scores[item], item))[:k]))
     return answers
 
@@ -104,13 +106,14 @@ def test_masking_leaves_the_scorers_own_array_alone(random_sequences: RandomSequ
     np.testing.assert_array_equal(scorer.table, before)
 
 
-def test_masked_items_are_never_listed_but_a_repeated_target_is(run: Run) -> None:
+def test_masked_items_are_never_listed_and_a_repeated_target_is_a_miss(run: Run) -> None:
+    """Lists of a recommender cannot hold a masked item, so neither may ranks by scores: rows stay comparable."""
     sequences = make_sequences([[0, 1, 2, 1]], 4)
     scorer = Table(np.array([[9.0, 5.0, 7.0, 1.0]] * 4))
     seen = rank(scorer, sequences, sequences.targets(TEST), mask_seen=True, k=4, run=run)
-    assert seen.top.items.tolist() == [[1, 3, -1, -1]]
-    assert np.isneginf(seen.top.scores[0, 2:]).all()
-    assert seen.ranks().tolist() == [1.0]
+    assert seen.top.items.tolist() == [[3, -1, -1, -1]]
+    assert np.isneginf(seen.top.scores[0, 1:]).all()
+    assert measure(seen, (4,))["recall_4"] == 0.0
     shown = rank(scorer, sequences, sequences.targets(TEST), mask_seen=False, k=4, run=run)
     assert shown.top.items.tolist() == [[0, 2, 1, 3]]
     assert shown.ranks().tolist() == [3.0]
@@ -118,7 +121,7 @@ def test_masked_items_are_never_listed_but_a_repeated_target_is(run: Run) -> Non
 
 def test_one_item_one_user(run: Run) -> None:
     sequences = make_sequences([[0, 0, 0]], 1)
-    ranking = rank(Table(np.zeros((1, 1))), sequences, sequences.targets(TEST), mask_seen=True, k=10, run=run)
+    ranking = rank(Table(np.zeros((1, 1))), sequences, sequences.targets(TEST), mask_seen=False, k=10, run=run)
     assert ranking.ranks().tolist() == [1.0]
     assert measure(ranking, (1, 10))["recall_1"] == 1.0
 
@@ -204,7 +207,7 @@ def test_exhaustive_needs_scores(run: Run) -> None:
 def test_constant_scores_find_nothing(random_sequences: RandomSequences, run: Run) -> None:
     sequences = random_sequences(50, 100)
     ranking: Ranking = rank(
-        Table(np.ones((100, 100))), sequences, sequences.targets(TEST), mask_seen=True, k=20, run=run
+        Table(np.ones((100, 100))), sequences, sequences.targets(TEST), mask_seen=False, k=20, run=run
     )
     assert measure(ranking)["recall_20"] == 0.0
     assert measure(ranking, ties="standard")["recall_1"] == 1.0

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from modalrec.config import resolve
 from modalrec.data.splits import VALID
 from modalrec.errors import ConfigError
 from modalrec.recommenders import ItemSpace
@@ -103,7 +104,7 @@ def test_only_the_latest_items_are_encoded() -> None:
 def test_refuses_a_catalogue_without_codes_and_lists_longer_than_the_beam() -> None:
     with pytest.raises(ConfigError, match="give --codes"):
         EncoderDecoder(EncoderDecoderConfig(), ItemSpace(["a"], ["A"]))
-    with pytest.raises(ConfigError, match="does not divide width=16"):
-        build(heads=3)
+    with pytest.raises(ConfigError, match="heads=3 does not divide width=16"):
+        resolve(EncoderDecoderConfig, {"width": 16, "heads": 3})
     with pytest.raises(ConfigError, match="beam_size: 5 beams cannot give lists of 6"):
         build(beam_size=5).recommend([np.array([1], np.int32)], 6, mask_seen=True)

@@ -85,6 +85,9 @@ def test_all_stages_problems_come_at_once() -> None:
     ("settings", "message"),
     [
         ({"pretrain.recommender.width": 32}, "finetune.recommender.width: .*32 in pretrain, 16 in finetune; set both"),
+        ({"evaluate.cutoffs": [100]}, "evaluate: .*list_length=20 is below the cut-off 100"),
+        ({"evaluate.list_length": 30}, "finetune.recommender.beam_size: below the 30 items of the lists"),
+        ({"finetune.recommender.heads": 3}, "finetune.recommender.*heads=3 does not divide width=16"),
         ({"evaluate.split": "temporal"}, "evaluate.split: 'temporal', but finetune.split is 'leave_one_out'; set both"),
         ({"ingest.splits": ["temporal"]}, "pretrain.split: 'leave_one_out' is not among ingest.splits"),
     ],

@@ -123,7 +123,7 @@ def test_damaged_model_is_refused(edges: dict[str, Path], tmp_path: Path) -> Non
 
 def test_cutoff_beyond_the_lists_is_refused(edges: dict[str, Path], tmp_path: Path) -> None:
     given = {"dataset": edges["dataset"], "model": edges["model"], "evaluation": tmp_path / "e"}
-    with pytest.raises(ConfigError, match="list_length: 5 is below the cut-off 10"):
+    with pytest.raises(ConfigError, match="list_length=5 is below the cut-off 10"):
         trained.run_stage("evaluate", SETTINGS | {"list_length": 5}, **given)
 
 

@@ -8,7 +8,7 @@ from modalrec.artifacts import read_manifest
 from modalrec.artifacts.schemas import IMAGES, INTERACTIONS, ITEMS, USERS, read_table
 from modalrec.config import resolve
 from modalrec.data.images import load_images, open_image
-from modalrec.errors import ArtifactError, ConfigError
+from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.run import Run
 from modalrec.stages.ingest import Config, ingest
 from tests.raw import picture, real_data, real_ml100k, write_amazon, write_atomic, write_tables, write_zip
@@ -210,3 +210,12 @@ def test_real_ml_latest_small(tmp_path):
 def test_real_ml100k(tmp_path):
     numbers = run(real_ml100k(), tmp_path / "dataset", **ALL)
     assert (numbers["users"], numbers["items"], numbers["interactions"]) == (943, 1682, 100_000)
+
+
+def test_pictures_that_are_named_and_nowhere_stop_the_stage(tmp_path: Path) -> None:
+    """A catalogue would lose all its pictures without a word."""
+    items = "item_id,title,image\n" + "".join(f"f{n},Film {n},f{n}.jpg\n" for n in range(6))
+    write_tables(tmp_path / "raw", items)
+    with pytest.raises(DataError, match=r"'f0' names the picture 'f0.jpg', and there is no folder `images`"):
+        run(tmp_path / "raw", tmp_path / "dataset", min_user_events=1, min_item_events=1)
+    assert not (tmp_path / "dataset").exists()

@@ -12,7 +12,7 @@ from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.recommenders import load_recommender
 from modalrec.stages.configure import configure
 from tests.raw import write_amazon, write_tables
-from tests.stages.trained import code, run_stage, train, train_all
+from tests.stages.trained import code, ingest, run_stage, train, train_all
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,28 @@ def test_a_model_starts_only_from_one_of_the_same_shape(edges: dict[str, Path], 
     with pytest.raises(ConfigError, match="differs in width 8 -> 16; pretrain with the same settings"):
         train(tmp_path / "m", edges["dataset"], edges["codes"], pretrained=edges["pretrained"], recommender=wider)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"split": "temporal"}, "split=leave_one_out, this is temporal"), ({"shuffle_histories": True}, "this is True")],
+)
+def test_weights_that_saw_another_part_of_the_data_are_no_start(
+    edges: dict[str, Path], tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    """A temporal model that starts from a leave-one-out one has seen what comes after the cut."""
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path / "model", edges["dataset"], edges["codes"], pretrained=edges["pretrained"], **settings)
+
+
+def test_weights_made_for_other_codes_are_no_start(edges: dict[str, Path], tmp_path: Path) -> None:
+    """Codes of the same shape and another meaning would go unnoticed."""
+    other = ingest(tmp_path, valid_share=0.2)
+    with pytest.raises(ArtifactError, match="was trained with other dataset; give the same --dataset, or pretrain"):
+        train(tmp_path / "m", other, code(tmp_path, other), pretrained=edges["pretrained"])
+    again = code(tmp_path / "again", edges["dataset"], seed=1)
+    with pytest.raises(ArtifactError, match="was trained with other codes"):
+        train(tmp_path / "m", edges["dataset"], again, pretrained=edges["pretrained"])
 
 
 def test_a_model_that_needs_codes_says_so(edges: dict[str, Path], tmp_path: Path) -> None:

@@ -36,14 +36,14 @@ def ingest(folder: Path, items: str | None = None, **settings: Any) -> Path:
     return folder / "dataset"
 
 
-def code(folder: Path, dataset: Path) -> Path:
+def code(folder: Path, dataset: Path, seed: int = 0) -> Path:
     """Semantic IDs of two levels: every item its own pair, then position 0."""
     ids = pq.read_table(dataset / "items.parquet")["item_id"].to_pylist()
     rows = np.arange(len(ids))
     codes_NL = np.stack([rows // 3, rows % 3, 0 * rows], 1).astype(np.int32)
     sizes = [int(codes_NL[:, 0].max()) + 1, 3, 1]
     inputs = {"dataset": read_manifest(dataset, "dataset")}
-    with write_artifact(folder / "codes", "codes", stage="quantize", config=Config(), seed=0, inputs=inputs) as work:
+    with write_artifact(folder / "codes", "codes", stage="quantize", config=Config(), seed=seed, inputs=inputs) as work:
         write_codes(work.folder, ids, codes_NL)
         write_json(work.folder / "quantizer.json", {"codebook_sizes": sizes})
         write_json(work.folder / "curves.json", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}])

@@ -141,8 +141,8 @@ def delivered(uri: str) -> Iterator[Path]:
         return
     _, key = split_object(uri)
     store = Store.from_env()
-    if store.names(uri):
-        raise ArtifactError(f"{uri}: something is stored there already; delete it or name another place")
+    if store.exists(f"{uri.rstrip('/')}/manifest.json"):
+        raise ArtifactError(f"{uri}: an artifact is stored there already; delete it or name another place")
     with tempfile.TemporaryDirectory(prefix="modalrec-") as temporary:
         path = Path(temporary) / key.rsplit("/", 1)[-1]
         yield path

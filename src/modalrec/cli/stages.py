@@ -23,7 +23,7 @@ Settings = Annotated[
     list[str],
     typer.Option("--set", metavar="FIELD=VALUE", help="One setting over all others, such as a.b=1; repeatable."),
 ]
-Seed = Annotated[int, typer.Option(metavar="NUMBER", help="All random draws derive from it.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="All random draws derive from it.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N; auto prefers a GPU.")]
 Checkpoints = Annotated[
     str | None,

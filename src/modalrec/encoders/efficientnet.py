@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from modalrec.artifacts.files import sha256_file
 from modalrec.config import Config
 from modalrec.encoders import Encoder
-from modalrec.encoders.base_weights import installed
+from modalrec.encoders._weights import installed
 from modalrec.errors import UpstreamError
 
 # B pictures, H and W height and width, C channels, D dimension.

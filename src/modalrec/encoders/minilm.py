@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modalrec.config import Config
 from modalrec.encoders import Encoder
-from modalrec.encoders.base_weights import installed
+from modalrec.encoders._weights import installed
 from modalrec.errors import UpstreamError
 
 # B texts, T tokens of the longest, D dimension.

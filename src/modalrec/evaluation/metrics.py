@@ -53,11 +53,6 @@ def tie_gap(ranking: Ranking, k: int = 20) -> float:
     return float((ranking.ranks("standard") <= k).mean() - (ranking.ranks("conservative") <= k).mean())
 
 
-def tie_alarm(ranking: Ranking, k: int = 20) -> bool:
-    """Whether ties decide more than 0.1 % of recall_k: the scores are saturated."""
-    return tie_gap(ranking, k) > TIE_TOLERANCE
-
-
 @dataclass(frozen=True)
 class Interval:
     """A 95 % percentile interval of a metric over resampled users."""

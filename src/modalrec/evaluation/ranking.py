@@ -2,7 +2,8 @@
 
 Sampled metrics are inconsistent even in expectation (Krichene and Rendle, KDD 2020), so there is no sampled mode. Per
 target it counts the candidates that score greater and those that score equal; every way to treat ties follows from the
-two counts. Candidates are all items but, with `mask_seen`, those of the user's history; the target always is one.
+two counts. Candidates are all items but, with `mask_seen`, those of the user's history; a target that the history holds
+is then no candidate and a miss, whatever ranks it.
 """
 
 from collections.abc import Iterator
@@ -69,8 +70,7 @@ def rank(
     """Ranks targets by the lists of a `Recommender`, or by all scores of a `Scorer`.
 
     In a list a target's rank is its place; a target that is not in it is a miss: its rank is beyond the catalogue and
-    beyond k, so a metric at a cut-off up to k cannot count it. Ties are those inside the list. A recommender masks the
-    whole history itself, also where it holds the target; ranking by scores keeps the target a candidate.
+    beyond k, so a metric at a cut-off up to k cannot count it. Ties are those inside the list.
 
     Args:
         recommender: A trained model or a baseline.
@@ -157,6 +157,8 @@ def _by_scores(
         greater_B += _count(scores_BT > target_B[:, None])
         equal_B += _count(scores_BT == target_B[:, None])
         lists.update(scores_BT, begin)
+    missed = masked_rows[masked_items == batch.items[masked_rows]]
+    greater_B[missed], equal_B[missed] = max(n_items, k), 0
     return greater_B, equal_B, lists.items, lists.scores
 
 
@@ -179,12 +181,11 @@ def _by_lists(
 
 
 def _seen(batch: Targets, histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and items of the histories without the targets, sorted by item."""
+    """Rows and items of the histories, sorted by item."""
     rows = np.repeat(np.arange(len(batch)), [len(history) for history in histories])
     items = np.concatenate([np.zeros(0, np.int64), *histories])
-    keep = items != batch.items[rows]
-    order = np.argsort(items[keep], kind="stable")
-    return rows[keep][order], items[keep][order]
+    order = np.argsort(items, kind="stable")
+    return rows[order], items[order]
 
 
 def _count(flags_BT: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,6 +50,12 @@ class EncoderDecoderConfig(Config):
     beam_size: int = Field(50, ge=1)
     drop_items: float = Field(0.3, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "EncoderDecoderConfig":
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+        return self
+
 
 class EncoderDecoder(Recommender, Scorer):
     """Writes the next item as semantic ID, code by code: a causal encoder, a decoder by level, beam search."""
@@ -62,8 +68,6 @@ class EncoderDecoder(Recommender, Scorer):
         super().__init__(config, items)
         if items.codes is None:
             raise ConfigError("encoder_decoder: needs semantic IDs; give --codes, the output of `quantize`")
-        if config.width % config.heads:
-            raise ConfigError(f"encoder_decoder.heads: {config.heads} does not divide width={config.width}")
         width, sizes = config.width, items.codebook_sizes
         self.code_embeddings = nn.ModuleList([nn.Embedding(size, width) for size in sizes])
         self.positions = nn.Parameter(torch.zeros(config.history, width))

@@ -7,6 +7,7 @@ from typing import Any
 from modalrec.config import dump, load_preset, nest, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
+from modalrec.stages.train import VALIDATION_LIST
 
 Resolved = dict[str, Any]
 
@@ -74,6 +75,9 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
                 f"finetune.recommender.{field}: finetune starts from pretrain's model, and they differ: "
                 f"{before!r} in pretrain, {after!r} in finetune; set both"
             )
+    needed = max(VALIDATION_LIST, resolved["evaluate"]["list_length"])
+    if finetune["recommender"].get("beam_size", needed) < needed:
+        problems.append(f"finetune.recommender.beam_size: below the {needed} items of the lists; raise it in both")
     splits = resolved["ingest"]["splits"]
     for stage in ("pretrain", "finetune", "evaluate"):
         split = resolved[stage]["split"]

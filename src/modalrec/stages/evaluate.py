@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from modalrec.artifacts.files import write_json
 from modalrec.artifacts.manifest import Manifest, read_manifest, write_artifact
@@ -69,6 +69,12 @@ class Config(BaseConfig):
             raise ValueError("give at least one cut-off, all of them 1 or more")
         return tuple(sorted(set(cutoffs)))
 
+    @model_validator(mode="after")
+    def _lists_are_long_enough(self) -> "Config":
+        if max(self.cutoffs) > self.list_length:
+            raise ValueError(f"list_length={self.list_length} is below the cut-off {max(self.cutoffs)}; raise it")
+        return self
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -114,8 +120,6 @@ def evaluate(
         ArtifactError: An input is damaged, or was made from another dataset.
         TrainingError: Scores are NaN or saturated.
     """
-    if max(config.cutoffs) > config.list_length:
-        raise ConfigError(f"list_length: {config.list_length} is below the cut-off {max(config.cutoffs)}; raise it")
     given = {"dataset": dataset, "model": model, "codes": codes, "pretrained": pretrained}
     given |= {"scratch": scratch, "shuffled": shuffled, "temporal": temporal}
     folders = {edge: folder for edge, folder in given.items() if folder is not None}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -244,6 +245,12 @@ def _write_images(
 ) -> tuple[list[str], dict[str, float], dict[str, Any]]:
     """Writes given and drawn pictures; returns each item's state, counts, and bad pictures by reason."""
     archive = reader.pictures()
+    if archive is None and items["picture"].null_count < items.num_rows:
+        named = items.filter(pc.is_valid(items["picture"])).slice(0, 1).to_pylist()[0]
+        raise DataError(
+            f"{reader.items_file}: item {named['item_id']!r} names the picture {named['picture']!r}, and there is no "
+            "folder `images` and no `images.zip` beside the file; add one, or leave the pictures out of the table"
+        )
     states: list[str] = []
     reasons: Counter[str] = Counter()
     examples: list[str] = []

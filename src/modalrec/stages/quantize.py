@@ -175,10 +175,10 @@ def _code(quantizer: Quantizer, vectors_ND: NDArray[np.float32]) -> tuple[NDArra
 
 
 def _relative(errors_N: NDArray[np.float32], vectors_ND: NDArray[np.float32], mean_D: NDArray[np.float32]) -> float:
-    """Squared error of the reconstructions over that of the mean; 0 where all vectors are reproduced exactly."""
+    """Squared error of the reconstructions over that of the mean; 0 where all vectors are the same."""
     error = float(errors_N.sum(dtype=np.float64))
     spread = float(np.square(vectors_ND - mean_D).sum(dtype=np.float64))
-    return error / max(spread, error) if error else 0.0
+    return error / spread if spread else 0.0
 
 
 def _usage(codes_NL: NDArray[np.int32], sizes: list[int]) -> dict[str, float]:

@@ -25,6 +25,9 @@ from modalrec.run import Run
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.loop import TrainingConfig, Validate, fit
 
+VALIDATION_LIST = 20
+"""Length of the lists that are measured after each epoch."""
+
 
 class TrainConfig(Config):
     """Configuration of `pretrain` and `finetune`.
@@ -88,6 +91,7 @@ def train(
         sequences = sequences.shuffled(run.rng("shuffle"))
     model = _build(config, _item_space(dataset, codes), manifests)
     if start is not None:
+        _refuse_foreign(start, manifests, config)
         _start_from(model, start)
     batches = model.batches(sequences.train(), training.batch_size, run.seed, augment)
     if training.epochs and not len(batches.plan(0)):
@@ -104,7 +108,7 @@ def train(
         )
         save_recommender(work.folder, model)
         write_json(work.folder / "curves.json", curves)
-        best = max(curves, key=lambda entry: entry.get(config.monitor, 0.0), default={})
+        best = max(curves, key=lambda entry: entry.get(config.monitor, entry["epoch"]), default={})
         work.statistics |= {f"valid_{name}": value for name, value in best.items() if "_" in name}
         work.statistics |= {"epochs": len(curves), "best_epoch": best.get("epoch", 0)}
         work.statistics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -127,6 +131,19 @@ def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manife
         raise ConfigError(f"recommender {name}: needs {', '.join(sorted(missing))}; give --{min(missing)}")
     model: Recommender = create("recommenders", config.recommender, items)
     return model
+
+
+def _refuse_foreign(start: Path, manifests: Mapping[str, Manifest], config: TrainConfig) -> None:
+    """Weights that saw another part of the data, or codes of another meaning, are no start."""
+    pretrained = manifests["pretrained"]
+    for edge in ("dataset", "codes"):
+        here = manifests[edge].digest if edge in manifests else None
+        if pretrained.inputs.get(edge) != here:
+            raise ArtifactError(f"{start}: was trained with other {edge}; give the same --{edge}, or pretrain again")
+    for field in ("split", "shuffle_histories"):
+        there, here = pretrained.config.get(field), getattr(config, field)
+        if there != here:
+            raise ConfigError(f"{start}: was trained with {field}={there}, this is {here}; pretrain with the same")
 
 
 def _start_from(model: Recommender, start: Path) -> None:
@@ -164,7 +181,11 @@ def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, r
     quiet = Run(stage=run.stage, seed=run.seed, device=run.device, quiet=True)
 
     def validate() -> dict[str, float]:
-        ranking = rank(model, sequences, targets, mask_seen=config.mask_seen, k=20, run=quiet)
-        return {name: value for name, value in measure(ranking, (10, 20)).items() if not name.startswith("coverage")}
+        ranking = rank(model, sequences, targets, mask_seen=config.mask_seen, k=VALIDATION_LIST, run=quiet)
+        return {
+            name: value
+            for name, value in measure(ranking, (10, VALIDATION_LIST)).items()
+            if not name.startswith("coverage")
+        }
 
     return validate

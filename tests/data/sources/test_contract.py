@@ -1,4 +1,4 @@
-"""Every source keeps the contract: its own form of raw data is found, read twice alike, and no other source takes it."""
+"""Every source keeps the contract: its own form of raw data is found, by it alone, and reads twice alike."""
 
 from pathlib import Path
 from typing import Any

@@ -3,16 +3,16 @@
 import base64
 import io
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from modalrec.data.images import read_image_bytes
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import TEST
 from modalrec.evaluation.report.text import clean
@@ -130,7 +130,7 @@ def _marked(tile: Tile, target: bool) -> Tile:
 def _tiles(dataset: Path, items: list[int]) -> dict[int, Tile]:
     table = pq.read_table(dataset / "items.parquet", columns=["item_id", "title", "image"]).take(items)
     rows = zip(items, table.to_pylist(), strict=True)
-    pictures = _pictures(dataset / "images", items)
+    pictures = _pictures(dataset, items)
     tiles = {}
     for item, row in rows:
         title = clean(row["title"]) or clean(row["item_id"])
@@ -138,13 +138,9 @@ def _tiles(dataset: Path, items: list[int]) -> dict[int, Tile]:
     return tiles
 
 
-def _pictures(folder: Path, items: Iterable[int]) -> dict[int, str]:
-    parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        return {}
-    found = ds.dataset(parts).to_table(columns=["item", "image"], filter=ds.field("item").isin(list(items)))
+def _pictures(dataset: Path, items: Sequence[int]) -> dict[int, str]:
     pictures, spent = {}, 0
-    for item, image in zip(found["item"].to_pylist(), found["image"].to_pylist(), strict=True):
+    for item, image in read_image_bytes(dataset, items).items():
         uri = thumbnail(image)
         spent += len(uri)
         if spent > BUDGET:
