@@ -85,3 +85,9 @@ def test_every_command_and_option_that_is_named_exists() -> None:
         assert shown.returncode == 0, shown.stderr
         for option in re.findall(r" (--[a-z-]+)", rest.partition("#")[0]):
             assert option in shown.stdout, f"modalrec {command} {option}"
+
+
+def test_every_file_that_is_linked_is_there() -> None:
+    assert "@@" not in README
+    for path in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / path).exists(), path
