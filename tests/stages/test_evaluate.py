@@ -88,9 +88,16 @@ def test_controls_of_zero_epochs_are_left_out(edges: dict[str, Path], tmp_path: 
     assert "From scratch" not in (tmp_path / "evaluation" / "report.html").read_text()
 
 
+def test_codes_that_are_not_the_models_are_refused(edges: dict[str, Path], tmp_path: Path) -> None:
+    other = trained.code(tmp_path, edges["dataset"], seed=1)
+    given = {"dataset": edges["dataset"], "model": edges["model"], "codes": other, "evaluation": tmp_path / "e"}
+    with pytest.raises(ArtifactError, match="`model` was trained on other codes"):
+        trained.run_stage("evaluate", SETTINGS, **given)
+
+
 def test_model_of_another_dataset_is_refused(edges: dict[str, Path], tmp_path: Path) -> None:
     other = trained.ingest(tmp_path, min_user_events=4)
-    with pytest.raises(ArtifactError, match="`model` was trained on another dataset"):
+    with pytest.raises(ArtifactError, match="`model` was trained on other dataset"):
         trained.run_stage("evaluate", SETTINGS, dataset=other, model=edges["model"], evaluation=tmp_path / "e")
     assert not (tmp_path / "e").exists()
 

@@ -1,6 +1,6 @@
 """The stage `evaluate`: the test part, ranked once, beside baselines and controls; then the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -126,7 +126,7 @@ def evaluate(
     manifests = {edge: read_manifest(folder, EDGES[edge]) for edge, folder in folders.items()}
     models = [Trained(edge, folders[edge], manifests[edge]) for edge in folders if EDGES[edge] == "model"]
     for trained in models:
-        _check(trained, manifests["dataset"], config)
+        _check(trained, manifests, config)
     models = [trained for trained in models if _is_trained(trained, run)]
     with write_artifact(
         evaluation, "evaluation", stage="evaluate", config=config, seed=run.seed, inputs=manifests
@@ -197,14 +197,15 @@ def _measure(name: str, recommender: Recommender | Scorer, sequences: Sequences,
     return summarise(name, ranking, sequences, config.cutoffs, run.rng("bootstrap", name), config.bootstrap_samples)
 
 
-def _check(trained: Trained, dataset: Manifest, config: Config) -> None:
-    """A model of another dataset or split would be measured on what it was trained on."""
-    made_from = trained.manifest.inputs.get("dataset")
-    if made_from != dataset.digest:
-        raise ArtifactError(
-            f"{trained.folder}: `{trained.edge}` was trained on another dataset ({str(made_from)[:12]} instead of "
-            f"{dataset.digest[:12]}); give that one, or train again"
-        )
+def _check(trained: Trained, manifests: Mapping[str, Manifest], config: Config) -> None:
+    """A model of another dataset or split would be measured on what it was trained on; other codes are not its own."""
+    for edge in ("dataset", "codes"):
+        made_from = trained.manifest.inputs.get(edge)
+        if edge in manifests and made_from not in (None, manifests[edge].digest):
+            raise ArtifactError(
+                f"{trained.folder}: `{trained.edge}` was trained on other {edge} ({str(made_from)[:12]} instead of "
+                f"{manifests[edge].digest[:12]}); give that one, or train again"
+            )
     split = "temporal" if trained.edge == "temporal" else config.split
     if trained.manifest.config.get("split") != split:
         raise ConfigError(
