@@ -5,6 +5,7 @@ from typing import Any
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 # Fixed when a recipe is compiled: Kubeflow takes no parameters here.
 RETRIES = 2
@@ -45,7 +46,8 @@ def on_gpu(task: PipelineTask, accelerator: Accelerator) -> PipelineTask:
         The step.
     """
     # Inside a branch the compiler forgets parameters that occur in resources alone.
-    task.register_pipeline_channels([accelerator.resource, accelerator.count, accelerator.memory])
+    wanted = (accelerator.resource, accelerator.count, accelerator.memory)
+    task.register_pipeline_channels([value for value in wanted if isinstance(value, PipelineChannel)])
     task.set_accelerator_type(accelerator.resource).set_accelerator_limit(accelerator.count)
     kubernetes.add_node_selector_json(task, accelerator.node_selector)
     kubernetes.add_toleration_json(task, accelerator.tolerations)

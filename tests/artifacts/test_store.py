@@ -156,11 +156,12 @@ def test_outputs_are_taken_away_only_when_whole(store_env: EmbeddedStore, prefix
     with pytest.raises(TrainingError):
         failing_stage()
     assert store_env.store().names(prefix) == []
+    store_env.store().put_bytes(f"{prefix}/codes/left", b"of an upload that was cut off")
     with delivered(f"{prefix}/codes") as path:
         path.mkdir()
-        (path / "a").write_bytes(b"1")
-    assert store_env.store().names(prefix) == ["codes/a"]
-    with pytest.raises(ArtifactError, match="something is stored there already"), delivered(f"{prefix}/codes"):
+        (path / "manifest.json").write_bytes(b"1")
+    assert store_env.store().names(prefix) == ["codes/manifest.json"]
+    with pytest.raises(ArtifactError, match="an artifact is stored there already"), delivered(f"{prefix}/codes"):
         raise AssertionError("no work before the refusal")
 
 

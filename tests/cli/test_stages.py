@@ -115,7 +115,9 @@ main()
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_stage_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
     words = [sys.executable, "-c", SLOW, "ingest", "--source", ".", "--dataset", str(tmp_path / "dataset")]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Whatever runs the tests may ignore interrupts, as a shell's background jobs do; a terminal does not.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard)
     assert child.stdout is not None
     assert child.stdout.readline() == "at work\n"
     child.send_signal(number)
@@ -140,7 +142,7 @@ def test_places_may_be_in_a_store(cli: Cli, store_env: EmbeddedStore, prefix: st
     assert re.search("made by: +ingest", out)
     code, _, err = cli("ingest", *edges)
     assert code == 4
-    assert "something is stored there already" in err
+    assert "an artifact is stored there already" in err
     edges = ["--dataset", f"{prefix}/dataset", "--text_embeddings", tmp_path / "text"]
     assert cli("embed_text", *edges, "--preset", "tiny")[0] == 0
 

@@ -144,7 +144,7 @@ def test_gpu_parameters_reach_steps_inside_a_branch() -> None:
             with dsl.If(made.outputs["count"] == 2):
                 task = make(journal="journal", settings={})
                 if register:
-                    on_gpu(task, Accelerator(resource, count, nodes, taints))
+                    on_gpu(task, Accelerator(resource, count, nodes, taints, "8Gi"))
                 else:
                     task.set_accelerator_type(resource).set_accelerator_limit(count)
 

@@ -121,7 +121,7 @@ class EmbeddedStore:
             self._state["ports"] = _usable(self._state.get("ports", {}))
             process = self._spawn()
             self._state |= {"pid": process.pid, "started": _start_time(process.pid)}
-            write_bytes(self.folder / "server.json", json.dumps(self._state).encode())
+            write_bytes(self.folder / "server.json", json.dumps(self._state).encode(), private=True)
             deadline = time.monotonic() + self.start_seconds
             while process.poll() is None and time.monotonic() < deadline:
                 if self._answers():
@@ -203,7 +203,7 @@ class EmbeddedStore:
             state = json.loads(path.read_bytes())
         except (FileNotFoundError, ValueError):
             state = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
-            write_bytes(path, json.dumps(state).encode())
+            write_bytes(path, json.dumps(state).encode(), private=True)
         return dict(state)
 
 

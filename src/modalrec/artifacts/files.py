@@ -30,12 +30,13 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new, never a part."""
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part; a private one is its owner's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with beside.open("xb") as file:
+        mode = 0o600 if private else 0o666
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
