@@ -45,7 +45,8 @@ class Sequences:
         offsets: [U + 1]; user u owns events `offsets[u]:offsets[u + 1]`.
         split: [E] TRAIN, VALID or TEST of every event.
         n_items: Size of the catalogue.
-        split_name: leave_one_out or temporal.
+        split_name: leave_one_out, temporal or sessions.
+        starts: [U] time of every user's first event in seconds, or None where only the order is known.
     """
 
     items: NDArray[np.int32]
@@ -53,6 +54,7 @@ class Sequences:
     split: NDArray[np.int8]
     n_items: int
     split_name: str
+    starts: NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, dataset: Path, split: str) -> "Sequences":
@@ -70,7 +72,10 @@ class Sequences:
         n_users = int(users[-1]) + 1 if len(users) else 0
         offsets = np.searchsorted(users, np.arange(n_users + 1)).astype(np.int64)
         n_items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"]).num_rows
-        return cls(table["item"].to_numpy(), offsets, table[column].to_numpy(), n_items, split)
+        starts = None
+        if len(users) and table["timestamp"].null_count == 0:
+            starts = table["timestamp"].to_numpy()[np.minimum(offsets[:-1], len(users) - 1)]
+        return cls(table["item"].to_numpy(), offsets, table[column].to_numpy(), n_items, split, starts)
 
     @property
     def n_users(self) -> int:

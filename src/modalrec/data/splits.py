@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from modalrec.errors import ConfigError
 
 TRAIN, VALID, TEST = 0, 1, 2
+UNUSED = -1
+"""Of an event that a split leaves out altogether."""
 
 
 def leave_one_out(users: NDArray[np.int32]) -> NDArray[np.int8]:
