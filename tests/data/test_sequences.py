@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modalrec.config import resolve
 from modalrec.data.sequences import Sequences
-from modalrec.data.splits import TEST, TRAIN, VALID, leave_one_out
+from modalrec.data.splits import TEST, TRAIN, UNUSED, VALID, leave_one_out
 from modalrec.errors import ConfigError
 from modalrec.run import Run
 from modalrec.stages.ingest import Config, ingest
@@ -122,3 +122,61 @@ def test_a_written_dataset_is_read_back(tmp_path: Path):
     assert data.targets(TEST).items[0] == 5
     with pytest.raises(ConfigError, match="has only leave_one_out"):
         Sequences.load(tmp_path / "dataset", "temporal")
+
+
+@given(users, splits, st.sampled_from([VALID, TEST]))
+def test_every_event_of_a_split_with_a_history_is_a_target(histories, parts, split):
+    data = sequences(histories, "temporal", parts)
+    targets = data.targets(split, every=True)
+    expected = [
+        (user, place, history[:place])
+        for user, history in enumerate(histories)
+        for place, part in enumerate(sorted(parts[: len(history)]))
+        if part == split and place > 0
+    ]
+    found = [
+        (user, end - data.offsets[user], history.tolist())
+        for user, end, history in zip(targets.users, targets.ends, data.histories(targets), strict=True)
+    ]
+    assert found == expected
+    assert len(np.unique(targets.users)) + data.cold_users(split) == len(set(of_part(data, split)))
+
+
+def of_part(data: Sequences, split: int) -> list[int]:
+    owners = np.repeat(np.arange(data.n_users), np.diff(data.offsets))
+    return owners[data.split == split].tolist()
+
+
+@given(users, st.lists(st.integers(-1, 2), min_size=80, max_size=80))
+def test_events_of_no_part_are_nowhere(histories, parts):
+    events = [item for history in histories for item in history]
+    offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
+    split = np.array(parts[: len(events)], np.int8)
+    data = Sequences(np.array(events, np.int32), offsets, split, N_ITEMS, "sessions")
+    expected = [
+        [item for item, part in zip(history, split[begin:], strict=False) if part != UNUSED]
+        for history, begin in zip(histories, offsets, strict=False)
+    ]
+    assert of_users(data.items, data.offsets) == expected
+    assert UNUSED not in data.split
+    assert of_users(data.train().train().items, data.train().offsets) == of_users(
+        data.train().items, data.train().offsets
+    )
+
+
+def test_validation_events_can_be_turned_into_train_events():
+    data = sequences([[0, 1, 2, 3], [4, 5, 6]])
+    both = data.with_valid()
+    assert both.train().items.tolist() == [0, 1, 2, 4, 5]
+    assert both.targets(TEST).items.tolist() == data.targets(TEST).items.tolist()
+    assert len(both.targets(VALID)) == 0
+    assert data.train().items.tolist() == [0, 1, 4]
+
+
+def test_unknown_items_go_from_histories_and_targets():
+    data = sequences([[0, 1, 2, 2, 1], [0, 3, 4]], "sessions", None)
+    data = Sequences(data.items, data.offsets, np.array([0, 0, 2, 2, 2, 0, 2, 2], np.int8), N_ITEMS, "sessions")
+    known = data.known()
+    assert of_users(known.items, known.offsets) == [[0, 1, 1], [0]]
+    assert known.targets(TEST, every=True).items.tolist() == [1]
+    assert known.targets(TEST).users.tolist() == [0]

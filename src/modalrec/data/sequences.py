@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, read_table
-from modalrec.data.splits import TRAIN, VALID
+from modalrec.data.splits import TRAIN, UNUSED, VALID
 from modalrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Targets:
-    """One target per user: what is to be recommended after a history.
+    """What is to be recommended after a history: a user's last event of a split, or each of them.
 
     Attributes:
-        users: [B] user indices.
+        users: [B] user indices, ascending.
         items: [B] item indices.
-        ends: [B] positions in `Sequences.items`: the history is the user's events before it.
+        ends: [B] positions in `Sequences.items`, ascending: the history is the user's events before it.
     """
 
     users: NDArray[np.int32]
@@ -32,20 +32,26 @@ class Targets:
         """At most `size` of the targets, in their order."""
         if len(self) <= size:
             return self
-        kept = np.sort(rng.choice(len(self), size, replace=False))
-        return Targets(self.users[kept], self.items[kept], self.ends[kept])
+        return self.take(np.sort(rng.choice(len(self), size, replace=False)))
+
+    def take(self, rows: NDArray[np.int64]) -> "Targets":
+        """The targets of these rows."""
+        return Targets(self.users[rows], self.items[rows], self.ends[rows])
 
 
 @dataclass(frozen=True)
 class Sequences:
     """The interactions of a dataset in each user's order, under one split.
 
+    Events of no part (UNUSED) are left out on construction: they are nobody's history and nobody's target. Users keep
+    their numbers, also where no event of theirs is left.
+
     Attributes:
         items: [E] item index of every event, users one after the other.
         offsets: [U + 1]; user u owns events `offsets[u]:offsets[u + 1]`.
         split: [E] TRAIN, VALID or TEST of every event.
         n_items: Size of the catalogue.
-        split_name: leave_one_out, temporal or sessions.
+        split_name: leave_one_out, temporal, sessions, or sessions_<name> of a further test set.
         starts: [U] time of every user's first event in seconds, or None where only the order is known.
     """
 
@@ -55,6 +61,12 @@ class Sequences:
     n_items: int
     split_name: str
     starts: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        used = self.split != UNUSED
+        if not used.all():
+            items, offsets, split = self._where(used)
+            vars(self).update(items=items, offsets=offsets, split=split)
 
     @classmethod
     def load(cls, dataset: Path, split: str) -> "Sequences":
@@ -84,24 +96,38 @@ class Sequences:
 
     def train(self) -> "Sequences":
         """The train events alone; users keep their numbers and may be left without events."""
-        keep = self.split == TRAIN
-        kept_before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
-        offsets = kept_before[self.offsets]
-        return replace(self, items=self.items[keep], offsets=offsets, split=self.split[keep])
+        return self.keep(self.split == TRAIN)
 
-    def targets(self, split: int) -> Targets:
+    def keep(self, events: NDArray[np.bool_]) -> "Sequences":
+        """Some of the events, by a flag each; users keep their numbers and may be left without events."""
+        items, offsets, split = self._where(events)
+        return replace(self, items=items, offsets=offsets, split=split)
+
+    def with_valid(self) -> "Sequences":
+        """The validation events turned into train events: what a final model, trained on both, has seen."""
+        return replace(self, split=np.where(self.split == VALID, TRAIN, self.split).astype(np.int8))
+
+    def known(self) -> "Sequences":
+        """Without the events that are not for training and whose item has no train event."""
+        return self.keep((self.split == TRAIN) | (self.train_counts() > 0)[self.items])
+
+    def targets(self, split: int, every: bool = False) -> Targets:
         """Each user's last event of a split, with all earlier events of the user as its history.
 
-        Users whose target has no earlier event are left out; `cold_users` counts them.
+        A target without an earlier event is left out; `cold_users` counts the users who have no other.
+
+        Args:
+            split: VALID or TEST.
+            every: Each event of the split is a target, not only the user's last one: every next item of a session.
         """
-        positions = self._last_of(split)
+        positions = np.flatnonzero(self.split == split) if every else self._last_of(split)
         users = np.searchsorted(self.offsets, positions, side="right") - 1
         warm = positions > self.offsets[users]
         users, positions = users[warm], positions[warm]
         return Targets(users.astype(np.int32), self.items[positions], positions)
 
     def cold_users(self, split: int) -> int:
-        """Users whose target in a split is their first event at all."""
+        """Users of a split without a target: their only event of it is their first event at all."""
         return len(self._last_of(split)) - len(self.targets(split))
 
     def histories(self, targets: Targets, length: int | None = None) -> list[NDArray[np.int32]]:
@@ -131,6 +157,10 @@ class Sequences:
     def train_counts(self) -> NDArray[np.int64]:
         """[n_items] train events per item."""
         return np.bincount(self.items[self.split == TRAIN], minlength=self.n_items)
+
+    def _where(self, events: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int8]]:
+        kept_before = np.concatenate([[0], np.cumsum(events)]).astype(np.int64)
+        return self.items[events], kept_before[self.offsets], self.split[events]
 
     def _last_of(self, split: int) -> NDArray[np.int64]:
         places = np.flatnonzero(self.split == split)
