@@ -16,7 +16,7 @@ REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "ranking_by_ha
 def make_ranking(greater: list[int], equal: list[int], top: list[list[int]], n_items: int) -> Ranking:
     users = np.arange(len(greater), dtype=np.int32)
     lists = TopK(np.array(top, np.int64), np.zeros((len(top), len(top[0])), np.float32))
-    return Ranking(users, users.copy(), np.array(greater), np.array(equal), lists, n_items)
+    return Ranking(users, users.copy(), users + 1, np.array(greater), np.array(equal), lists, n_items)
 
 
 def random_ranking(n_users: int, worst: int, seed: int) -> Ranking:

@@ -211,3 +211,63 @@ def test_constant_scores_find_nothing(random_sequences: RandomSequences, run: Ru
     )
     assert measure(ranking)["recall_20"] == 0.0
     assert measure(ranking, ties="standard")["recall_1"] == 1.0
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_what_is_no_candidate_is_neither_counted_nor_listed(
+    random_sequences: RandomSequences, run: Run, mask_seen: bool
+) -> None:
+    sequences, scorer = random_sequences(60, 90), Table(tied_scores(90))
+    chosen = np.arange(90) % 3 > 0
+    ranking = rank(
+        scorer, sequences, sequences.targets(TEST), mask_seen=mask_seen, k=20, run=run, tile=17, candidates=chosen
+    )
+    # The items that are left, alone, under new numbers.
+    hidden = np.where(chosen, scorer.table, -1e9).astype(np.float32)
+    for row, (greater, equal, top) in enumerate(brute_force(Table(hidden), sequences, mask_seen, 20)):
+        if chosen[ranking.targets[row]]:
+            assert (ranking.greater[row], ranking.equal[row]) == (greater, equal)
+        else:
+            assert ranking.ranks("standard")[row] > 90
+        assert ranking.top.items[row].tolist() == [item for item in top if chosen[item]]
+
+
+def test_lists_lose_what_is_no_candidate(run: Run) -> None:
+    sequences = make_sequences([[0, 1, 2]], 5)
+    lists = Lists([4, 3, 2, 1], [4, 3, 2, 1])
+    chosen = np.array([True, True, True, False, True])
+    ranking = rank(lists, sequences, sequences.targets(TEST), mask_seen=False, k=4, run=run, candidates=chosen)
+    assert ranking.top.items.tolist() == [[4, 2, 1, -1]]
+    assert ranking.top.scores.tolist() == [[4, 2, 1, -np.inf]]
+    assert ranking.ranks().tolist() == [2.0]
+
+
+class Watching(Table):
+    """Remembers the histories that it was given."""
+
+    batches: list[list[list[int]]] = []
+
+    def prepare(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+        self.batches.append([history.tolist() for history in histories])
+        return super().prepare(histories)
+
+
+def test_every_event_is_ranked_and_the_histories_of_a_user_come_in_order(run: Run) -> None:
+    sequences = make_sequences([[0, 1, 2, 3], [4, 3, 2, 1, 0]], 5)
+    sequences = replace(sequences, split=np.full(9, TEST, np.int8), split_name="sessions")
+    targets, scorer = sequences.targets(TEST, every=True), Watching(np.random.default_rng(0).normal(size=(5, 5)))
+    ranking = rank(scorer, sequences, targets, mask_seen=False, k=5, run=run, batch_size=7)
+    assert ranking.users.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert ranking.positions.tolist() == [1, 2, 3, 1, 2, 3, 4]
+    assert scorer.batches == [[[0], [0, 1], [0, 1, 2], [4], [4, 3], [4, 3, 2], [4, 3, 2, 1]]]
+    for row, item in enumerate([0, 1, 2, 4, 3, 2, 1]):
+        assert ranking.greater[row] == (scorer.table[item] > scorer.table[item, ranking.targets[row]]).sum()
+
+
+def test_tiebreaking_is_uniform_among_equals_and_repeatable(run: Run) -> None:
+    sequences = make_sequences([[0, 1, 2]] * 3000, 5)
+    ranking = rank(Table(np.ones((5, 5))), sequences, sequences.targets(TEST), mask_seen=False, k=5, run=run)
+    ranks = ranking.ranks("tiebreaking")
+    assert np.bincount(ranks.astype(int), minlength=6)[1:] / 3000 == pytest.approx([0.2] * 5, abs=0.03)
+    np.testing.assert_array_equal(ranks, ranking.ranks("tiebreaking"))
+    assert (ranks != replace(ranking, seed=1).ranks("tiebreaking")).any()

@@ -19,7 +19,7 @@ def result(run: Run) -> Result:
     split = np.array([TRAIN, TRAIN, TEST, TEST, TEST, TEST, TEST, TEST, TEST], np.int8)
     late = replace(sequences, split=split, offsets=np.array([0, 3, 8, 9]), split_name="temporal")
     ranking = rank(Table(np.eye(5)), late, late.targets(TEST), mask_seen=False, k=2, run=run)
-    return summarise("temporal", ranking, late, (1, 2), np.random.default_rng(0), 200)
+    return summarise("model", ranking, late, (1, 2), np.random.default_rng(0), 200, part="temporal")
 
 
 def test_cold_users_and_unknown_targets_are_counted_apart(result: Result) -> None:
@@ -30,5 +30,5 @@ def test_cold_users_and_unknown_targets_are_counted_apart(result: Result) -> Non
 def test_names_carry_the_row(result: Result) -> None:
     numbers = result.flat()
     assert {"temporal_recall_2", "temporal_ndcg_1", "temporal_coverage_2", "temporal_recall_2_low"} <= numbers.keys()
-    assert "recall_2" in replace(result, name="model").flat()
+    assert "recall_2" in replace(result, part="").flat()
     assert all(isinstance(value, float) for value in numbers.values())

@@ -72,16 +72,19 @@ def codes(length: int) -> pa.Schema:
 RANKS = pa.schema(
     [
         pa.field("user", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
         pa.field("target", pa.int32(), nullable=False),
         pa.field("greater", pa.int64(), nullable=False),
         pa.field("equal", pa.int64(), nullable=False),
     ]
 )
-"""Per user: how many candidates score greater than the target and how many equal (the target not counted)."""
+"""Per target, the `position`-th event of its user after those that the evaluation left out: how many candidates score
+greater than it and how many equal (itself not counted)."""
 
 TOP_K = pa.schema(
     [
         pa.field("user", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
         pa.field("items", pa.list_(pa.int32()), nullable=False),
         pa.field("scores", pa.list_(pa.float32()), nullable=False),
     ]

@@ -1,8 +1,8 @@
-"""Metrics of a ranking with one target per user, and how sure they are.
+"""Metrics of a ranking, and how sure they are.
 
 With the target at rank r and cut-off k: recall_k = [r <= k], ndcg_k = [r <= k] / log2(r + 1) (Jarvelin and Kekalainen
-2002, the ideal gain of one target being 1), mrr_k = [r <= k] / r; each is averaged over the users. coverage_k is the
-share of the catalogue that appears in any user's first k.
+2002, the ideal gain of one target being 1), mrr_k = [r <= k] / r; each is averaged over the targets, which is over the
+users where each has one. coverage_k is the share of the catalogue that appears in any list's first k.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,9 @@ from modalrec.evaluation.ranking import Ranking, TieMode
 
 TIE_TOLERANCE = 0.001
 """Above this difference of recall_20 between the tie modes, scores are saturated and ranks are luck."""
+
+DRAWS = 20_000_000
+"""Numbers drawn at a time for an interval; bounds the memory, not their number."""
 
 
 def measure(
@@ -34,14 +37,14 @@ def measure(
 
 
 def gains_at(ranking: Ranking, k: int, ties: TieMode = "conservative") -> dict[str, NDArray[np.float64]]:
-    """Every user's own recall, ndcg and mrr at a cut-off: three arrays [U]."""
+    """Every target's own recall, ndcg and mrr at a cut-off: three arrays [U]."""
     if k > ranking.top.items.shape[1]:
         raise ValueError(f"cut-off {k} exceeds the lists of {ranking.top.items.shape[1]} items that were kept")
     return _gains(ranking.ranks(ties), k)
 
 
 def coverage(ranking: Ranking, k: int) -> float:
-    """Share of the catalogue among all users' first k."""
+    """Share of the catalogue among the first k of all lists."""
     listed = ranking.top.items[:, :k]
     return len(np.unique(listed[listed >= 0])) / max(ranking.n_items, 1)
 
@@ -62,43 +65,79 @@ class Interval:
 
 
 def bootstrap(
-    ranking: Ranking, metric: str, k: int, rng: np.random.Generator, *, than: Ranking | None = None, samples: int = 2000
+    ranking: Ranking,
+    metric: str,
+    k: int,
+    rng: np.random.Generator,
+    *,
+    than: Ranking | None = None,
+    samples: int = 2000,
+    ties: TieMode = "conservative",
 ) -> Interval:
-    """Resamples the users with replacement.
+    """Resamples the users with replacement, each with all of its targets, since those of one user are not independent.
 
-    A user counts by the ranks alone, cut at k + 1; so resampling users is a multinomial draw over the histogram of
-    ranks, exactly, and costs the same for a hundred users or a hundred million.
+    A user counts by its sum of gains and its number of targets alone; so resampling users is a multinomial draw over
+    the distinct pairs of the two, exactly. With one target per user these are the ranks, cut at k + 1, and the draw
+    costs the same for a hundred users or a hundred million.
 
     Args:
         ranking: The ranking to measure.
         metric: recall, ndcg or mrr.
         k: The cut-off.
         rng: Where the draws come from.
-        than: Another ranking of the same targets: the interval is that of the difference, user by user.
+        than: Another ranking of the same targets: the interval is that of the difference, target by target.
         samples: Number of resamples.
+        ties: How ties are ranked.
 
     Raises:
         ValueError: The two rankings are not of the same targets.
     """
     if not len(ranking):
         return Interval(0.0, 0.0)
-    places = np.append(np.arange(1.0, k + 1), np.inf)
-    gain = _gains(places, k)[metric]
-    cells = _cell(ranking, k)
-    if than is not None:
-        if not (np.array_equal(ranking.users, than.users) and np.array_equal(ranking.targets, than.targets)):
-            raise ValueError("a paired interval needs two rankings of the same targets")
-        cells = cells * (k + 1) + _cell(than, k)
-        gain = (gain[:, None] - gain[None, :]).ravel()
-    counts = np.bincount(cells, minlength=len(gain))
-    means = rng.multinomial(len(ranking), counts / len(ranking), size=samples) @ gain / len(ranking)
-    low, high = np.quantile(means, [0.025, 0.975])
+    if than is not None and not ranking.same_targets(than):
+        raise ValueError("a paired interval needs two rankings of the same targets")
+    n_users = ranking.n_users
+    one_each = n_users == len(ranking) and ties != "median"
+    cells = _rank_cells if one_each else _user_cells
+    gain_C, size_C, users_C = cells(ranking, than, metric, k, ties)
+    means = []
+    for begin in range(0, samples, step := max(1, DRAWS // len(gain_C))):
+        draws_SC = rng.multinomial(n_users, users_C / n_users, size=min(step, samples - begin))
+        means.append(draws_SC @ gain_C / (draws_SC @ size_C))
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Interval(float(low), float(high))
 
 
-def _cell(ranking: Ranking, k: int) -> NDArray[np.int64]:
+Cells = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+"""[C] each: a user's sum of gains, its number of targets, and how many users have just these."""
+
+
+def _rank_cells(ranking: Ranking, than: Ranking | None, metric: str, k: int, ties: TieMode) -> Cells:
+    """One target per user: a cell a rank, or a pair of ranks."""
+    gain = _gains(np.append(np.arange(1.0, k + 1), np.inf), k)[metric]
+    cells = _cell(ranking, k, ties)
+    if than is not None:
+        cells = cells * (k + 1) + _cell(than, k, ties)
+        gain = (gain[:, None] - gain[None, :]).ravel()
+    return gain, np.ones(len(gain)), np.bincount(cells, minlength=len(gain)).astype(np.int64)
+
+
+def _user_cells(ranking: Ranking, than: Ranking | None, metric: str, k: int, ties: TieMode) -> Cells:
+    """Any number of targets per user: a cell a distinct pair of sum and number."""
+    gains = _gains(ranking.ranks(ties), k)[metric]
+    if than is not None:
+        gains = gains - _gains(than.ranks(ties), k)[metric]
+    users = np.unique(ranking.users, return_inverse=True)[1]
+    # Sums of the same gains in another order differ in their last bits.
+    pairs = np.stack([np.bincount(users, gains).round(12), np.bincount(users)], axis=1)
+    distinct, counts = np.unique(pairs, axis=0, return_counts=True)
+    gain_C, size_C = distinct.T.astype(np.float64)
+    return gain_C, size_C, counts.astype(np.int64)
+
+
+def _cell(ranking: Ranking, k: int, ties: TieMode) -> NDArray[np.int64]:
     """[U] rank - 1 up to k - 1, and k for every miss."""
-    return np.minimum(ranking.ranks() - 1, k).astype(np.int64)
+    return np.minimum(ranking.ranks(ties) - 1, k).astype(np.int64)
 
 
 def _gains(ranks: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]:

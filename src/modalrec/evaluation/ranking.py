@@ -2,13 +2,13 @@
 
 Sampled metrics are inconsistent even in expectation (Krichene and Rendle, KDD 2020), so there is no sampled mode. Per
 target it counts the candidates that score greater and those that score equal; every way to treat ties follows from the
-two counts. Candidates are all items but, with `mask_seen`, those of the user's history; a target that the history holds
-is then no candidate and a miss, whatever ranks it.
+two counts. Candidates are all items, or the given ones, but with `mask_seen` those of the user's history; a target that
+is no candidate is a miss, whatever ranks it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,36 +22,59 @@ from modalrec.run import Run
 
 # B histories of a batch, T items of a tile, U targets, k length of the lists.
 
-TieMode = Literal["conservative", "standard", "median"]
+TieMode = Literal["conservative", "standard", "median", "tiebreaking"]
+TIE_MODES: tuple[TieMode, ...] = get_args(TieMode)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a recommender did with each target.
+    """What a recommender did with each target; a user may have several.
 
     Attributes:
-        users: [U] user indices.
+        users: [U] user indices, ascending.
         targets: [U] item indices.
+        positions: [U] place of the target among the user's events: the length of its history.
         greater: [U] candidates that score greater than the target.
         equal: [U] candidates that score equal to the target, itself not counted.
-        top: The k best candidates of every user.
+        top: The k best candidates after every history.
         n_items: Size of the catalogue.
+        seed: Of the tie mode tiebreaking.
     """
 
     users: NDArray[np.int32]
     targets: NDArray[np.int32]
+    positions: NDArray[np.int32]
     greater: NDArray[np.int64]
     equal: NDArray[np.int64]
     top: TopK
     n_items: int
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.users)
 
+    def same_targets(self, other: "Ranking") -> bool:
+        """Whether row for row the same user, the same item and the same place is meant."""
+        pairs = ((self.users, other.users), (self.positions, other.positions), (self.targets, other.targets))
+        return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
     def ranks(self, ties: TieMode = "conservative") -> NDArray[np.float64]:
-        """[U] ranks from 1: the target comes after its equals, before them, or in their middle."""
+        """[U] ranks from 1: the target comes after its equals, before them, in their middle, or at a random place.
+
+        Tiebreaking is 1 + greater + a whole number drawn uniformly from [0, equal]: the place of the target when its
+        equals are put in random order. Tiny random noise on all scores aims at just that, but noise small enough to
+        leave unequal scores in order can be lost in rounding, and larger noise moves targets past better ones.
+        """
+        if ties == "tiebreaking":
+            passed: NDArray[np.int64] = np.random.default_rng(self.seed).integers(0, self.equal, endpoint=True)
+            return (self.greater + passed).astype(np.float64) + 1.0
         share = {"conservative": 1.0, "standard": 0.0, "median": 0.5}[ties]
         return self.greater + share * self.equal + 1.0
+
+    @property
+    def n_users(self) -> int:
+        """Users with at least one target."""
+        return len(np.unique(self.users))
 
 
 def rank(
@@ -65,6 +88,7 @@ def rank(
     batch_size: int = 256,
     tile: int = 4096,
     exhaustive: bool = False,
+    candidates: NDArray[np.bool_] | None = None,
     what: str = "ranking",
 ) -> Ranking:
     """Ranks targets by the lists of a `Recommender`, or by all scores of a `Scorer`.
@@ -82,6 +106,8 @@ def rank(
         batch_size: Histories at a time.
         tile: Items at a time; memory is batch_size x tile, whatever the catalogue's size.
         exhaustive: Rank a recommender that is a scorer too by all its scores instead of its lists.
+        candidates: [n_items] what may be recommended, everything by default. The rest is neither counted nor listed: it
+            is taken out of the lists of a recommender that gives lists, which are then shorter.
         what: The label of the progress line.
 
     Raises:
@@ -96,26 +122,38 @@ def rank(
     items, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
     lists = recommender if isinstance(recommender, Recommender) and not exhaustive else None
     scorer = recommender if isinstance(recommender, Scorer) and lists is None else None
-    # Neighbours in this order share the tiles of their targets, or the length that their histories are padded to.
-    keys = targets.ends - sequences.offsets[targets.users] if scorer is None else targets.items
-    order = np.argsort(keys, kind="stable")
+    positions = (targets.ends - sequences.offsets[targets.users]).astype(np.int32)
+    order = _order(targets, positions)
     with run.progress(what, n) as progress:
         for begin in range(0, n, batch_size):
             rows = order[begin : begin + batch_size]
-            batch = Targets(targets.users[rows], targets.items[rows], targets.ends[rows])
+            batch = targets.take(rows)
             histories = sequences.histories(batch)
             if scorer is not None:
-                result = _by_scores(scorer, batch, histories, sequences.n_items, mask_seen, k, tile)
+                result = _by_scores(scorer, batch, histories, sequences.n_items, mask_seen, candidates, k, tile)
             elif lists is not None:
-                result = _by_lists(lists, batch, histories, sequences.n_items, mask_seen, k)
+                result = _by_lists(lists, batch, histories, sequences.n_items, mask_seen, candidates, k)
             else:
                 raise ConfigError(f"exhaustive: {type(recommender).__name__} gives lists, not scores; set it to false")
             greater[rows], equal[rows], items[rows], scores[rows] = result
             progress.advance(len(rows))
-    return Ranking(targets.users, targets.items, greater, equal, TopK(items, scores), sequences.n_items)
+    lists_of_all = TopK(items, scores)
+    return Ranking(targets.users, targets.items, positions, greater, equal, lists_of_all, sequences.n_items, run.seed)
 
 
 Result = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+
+
+def _order(targets: Targets, positions: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Histories of similar length are neighbours, as a batch is padded to its longest.
+
+    Where users have several targets, their histories begin alike: they stay together, the shortest first, so that a
+    recurrent model can go through the longest of them once.
+    """
+    repeated = targets.users[1:] == targets.users[:-1]
+    if repeated.any():
+        return np.arange(len(targets))
+    return np.argsort(positions, kind="stable")
 
 
 def _by_scores(
@@ -124,6 +162,7 @@ def _by_scores(
     histories: list[NDArray[np.int32]],
     n_items: int,
     mask_seen: bool,
+    candidates: NDArray[np.bool_] | None,
     k: int,
     tile: int,
 ) -> Result:
@@ -154,10 +193,13 @@ def _by_scores(
         here = slice(*np.searchsorted(masked_items, [begin, begin + tile]))
         # NaN is neither greater than, nor equal to, nor better than anything: no candidate.
         scores_BT[masked_rows[here], masked_items[here] - begin] = np.nan
+        if candidates is not None:
+            scores_BT[:, ~candidates[begin : begin + tile]] = np.nan
         greater_B += _count(scores_BT > target_B[:, None])
         equal_B += _count(scores_BT == target_B[:, None])
         lists.update(scores_BT, begin)
-    missed = masked_rows[masked_items == batch.items[masked_rows]]
+    missed = np.zeros(len(batch), bool) if candidates is None else ~candidates[batch.items]
+    missed[masked_rows[masked_items == batch.items[masked_rows]]] = True
     greater_B[missed], equal_B[missed] = max(n_items, k), 0
     return greater_B, equal_B, lists.items, lists.scores
 
@@ -168,16 +210,27 @@ def _by_lists(
     histories: list[NDArray[np.int32]],
     n_items: int,
     mask_seen: bool,
+    candidates: NDArray[np.bool_] | None,
     k: int,
 ) -> Result:
     top = recommender.recommend(histories, k, mask_seen=mask_seen)
     _check_lists(top, batch, n_items, k)
+    if candidates is not None:
+        top = _only(top, candidates)
     hit_Bk = top.items == batch.items[:, None]
     found = hit_Bk.any(1)
     target_B = np.where(found, top.scores[np.arange(len(batch)), hit_Bk.argmax(1)], np.inf)
     greater_B = np.where(found, (top.scores > target_B[:, None]).sum(1), max(n_items, k))
     equal_B = np.where(found, (top.scores == target_B[:, None]).sum(1) - 1, 0)
     return greater_B, equal_B, top.items, top.scores
+
+
+def _only(top: TopK, candidates: NDArray[np.bool_]) -> TopK:
+    """The lists without what is no candidate, the rest moved up."""
+    out_Bk = (top.items < 0) | ~candidates[top.items]
+    order_Bk = np.argsort(out_Bk, axis=1, kind="stable")
+    items, scores = np.where(out_Bk, -1, top.items), np.where(out_Bk, np.float32(-np.inf), top.scores)
+    return TopK(np.take_along_axis(items, order_Bk, 1), np.take_along_axis(scores, order_Bk, 1))
 
 
 def _seen(batch: Targets, histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

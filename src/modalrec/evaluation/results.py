@@ -1,16 +1,29 @@
 """One row of the results: a recommender ranked on a split, its metrics and its uncertainty."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import TEST
-from modalrec.evaluation.metrics import Interval, bootstrap, measure, tie_gap
-from modalrec.evaluation.ranking import Ranking
+from modalrec.evaluation.metrics import Interval, bootstrap, gains_at, measure, tie_gap
+from modalrec.evaluation.ranking import TIE_MODES, Ranking, TieMode
 
 HEADLINE = "model"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was taken out because its item has no train event.
+
+    Attributes:
+        events: Events of test users, of targets and histories.
+        users: Users, or sessions, who lost all their targets.
+    """
+
+    events: int
+    users: int
 
 
 @dataclass(frozen=True)
@@ -18,18 +31,22 @@ class Result:
     """What was measured of one recommender.
 
     Attributes:
-        name: `model` for the headline; other rows' names are in front of their metrics, as in `popularity_recall_10`.
-        split: leave_one_out or temporal.
-        ranking: Ranks and lists of all ranked users.
+        role: model, an edge of a control, or a baseline.
+        split: The split whose test part was ranked, such as leave_one_out or sessions.
+        ranking: Ranks and lists of all targets.
         metrics: By bare name, such as `recall_10`.
-        intervals: 95 % intervals of recall_10 and ndcg_10 over users.
+        intervals: 95 % intervals of recall_10, ndcg_10 and the primary metric over users.
         tie_gap: See `metrics.tie_gap`, at the largest cut-off.
         cold_users: Users whose target is their first event: no history, so they cannot be ranked.
         users_without_train: Ranked users of whom training saw no event.
-        targets_without_train: Ranked users whose target has no train event.
+        targets_without_train: Ranked targets whose item has no train event.
+        part: Empty for the headline's test part; `temporal`, or the name of a further test set.
+        ties: How ties are ranked in the metrics and intervals.
+        dropped: What was taken out before, where unseen items are dropped.
+        tie_modes: recall and mrr at the largest cut-off under every tie mode: `recall_20_median`.
     """
 
-    name: str
+    role: str
     split: str
     ranking: Ranking
     metrics: dict[str, float]
@@ -38,40 +55,98 @@ class Result:
     cold_users: int
     users_without_train: int
     targets_without_train: int
+    part: str = ""
+    ties: TieMode = "conservative"
+    dropped: Dropped | None = None
+    tie_modes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The role; on another test part, that part's name, before the role where it is not the model."""
+        return row_name(self.role, self.part)
 
     @property
     def prefix(self) -> str:
         """What stands in front of the metrics' names."""
         return "" if self.name == HEADLINE else f"{self.name}_"
 
+    @property
+    def people(self) -> str:
+        """What the owners of events are called."""
+        return "sessions" if self.split.startswith("sessions") else "users"
+
+    @property
+    def several(self) -> bool:
+        """Whether there are more targets than users."""
+        return len(self.ranking) > self.ranking.n_users
+
     def flat(self) -> dict[str, float]:
         """All numbers of the row by full name."""
-        numbers = dict(self.metrics)
+        numbers = self.metrics | self.tie_modes
         for metric, interval in self.intervals.items():
             numbers |= {f"{metric}_low": interval.low, f"{metric}_high": interval.high}
-        numbers |= {"tie_gap": self.tie_gap, "users": len(self.ranking), "cold_users": self.cold_users}
+        numbers |= {"tie_gap": self.tie_gap, "users": self.ranking.n_users, "cold_users": self.cold_users}
+        numbers |= {"predictions": len(self.ranking)}
         numbers["users_without_train"] = self.users_without_train
         numbers["targets_without_train"] = self.targets_without_train
+        if self.dropped is not None:
+            numbers |= {"dropped_events": self.dropped.events, "dropped_sessions": self.dropped.users}
         return {self.prefix + name: float(value) for name, value in numbers.items()}
 
 
+def row_name(role: str, part: str = "") -> str:
+    """The name of a row; it is in front of the row's metrics, except for the headline's.
+
+    Example:
+        >>> row_name("popularity"), row_name("model", "day2"), row_name("popularity", "day2")
+        ('popularity', 'day2', 'day2_popularity')
+    """
+    return role if not part else part if role == HEADLINE else f"{part}_{role}"
+
+
 def summarise(
-    name: str, ranking: Ranking, sequences: Sequences, cutoffs: Sequence[int], rng: np.random.Generator, samples: int
+    role: str,
+    ranking: Ranking,
+    sequences: Sequences,
+    cutoffs: Sequence[int],
+    rng: np.random.Generator,
+    samples: int,
+    *,
+    part: str = "",
+    ties: TieMode = "conservative",
+    primary: str = "",
+    dropped: Dropped | None = None,
 ) -> Result:
-    """Measures a ranking of the test targets of `sequences`."""
+    """Measures a ranking of test targets of `sequences`."""
     known = np.diff(sequences.train().offsets) > 0
     counts = sequences.train_counts()
     k = 10 if 10 in cutoffs else max(cutoffs)
+    resampled = dict.fromkeys([f"recall_{k}", f"ndcg_{k}", primary])
     return Result(
-        name=name,
+        role=role,
         split=sequences.split_name,
         ranking=ranking,
-        metrics=measure(ranking, cutoffs),
+        metrics=measure(ranking, cutoffs, ties),
         intervals={
-            f"{metric}_{k}": bootstrap(ranking, metric, k, rng, samples=samples) for metric in ("recall", "ndcg")
+            name: bootstrap(ranking, metric, int(at), rng, samples=samples, ties=ties)
+            for name in resampled
+            for metric, _, at in [name.partition("_")]
+            if metric in ("recall", "ndcg", "mrr")
         },
         tie_gap=tie_gap(ranking, max(cutoffs)),
         cold_users=sequences.cold_users(TEST),
-        users_without_train=int((~known[ranking.users]).sum()),
+        users_without_train=int((~known[np.unique(ranking.users)]).sum()),
         targets_without_train=int((counts[ranking.targets] == 0).sum()),
+        part=part,
+        ties=ties,
+        dropped=dropped,
+        tie_modes=_all_tie_modes(ranking, max(cutoffs)) if role == HEADLINE else {},
     )
+
+
+def _all_tie_modes(ranking: Ranking, k: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for ties in TIE_MODES:
+        gains = gains_at(ranking, k, ties)
+        found |= {f"{name}_{k}_{ties}": float(np.sum(gains[name]) / max(len(ranking), 1)) for name in ("recall", "mrr")}
+    return found

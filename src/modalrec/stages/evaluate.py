@@ -1,7 +1,7 @@
 """The stage `evaluate`: the test part, ranked once, beside baselines and controls; then the report."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,24 +11,25 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
 from modalrec.artifacts.files import write_json
-from modalrec.artifacts.manifest import Manifest, read_manifest, write_artifact
+from modalrec.artifacts.manifest import read_manifest, write_artifact
 from modalrec.artifacts.schemas import RANKS, TOP_K
 from modalrec.config import Config as BaseConfig
 from modalrec.config import dump
-from modalrec.data.sequences import Sequences
-from modalrec.data.splits import TEST
-from modalrec.errors import ArtifactError, ConfigError, TrainingError
+from modalrec.errors import ConfigError, TrainingError
 from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.evaluation.metrics import TIE_TOLERANCE
 from modalrec.evaluation.popularity import Popularity
-from modalrec.evaluation.ranking import Ranking, rank
+from modalrec.evaluation.ranking import Ranking, TieMode, rank
 from modalrec.evaluation.report import Contents, build_report
-from modalrec.evaluation.results import HEADLINE, Result, summarise
+from modalrec.evaluation.results import HEADLINE, Result, row_name, summarise
 from modalrec.recommenders import Recommender, Scorer, load_recommender
 from modalrec.run import Run
 from modalrec.stages import EDGES
+from modalrec.stages.parts import Part, Rules, load_part, load_test_sets
+from modalrec.stages.trained import Trained
 
 BASELINES = {"popularity": Popularity, "item_knn": ItemKNN}
+AVERAGED = ("recall", "ndcg", "mrr")
 
 
 class Config(BaseConfig):
@@ -36,8 +37,15 @@ class Config(BaseConfig):
 
     Attributes:
         split: The split of the headline; the control `temporal` is always measured on the temporal one.
+        targets: Rank each user's last test event, or every one: each next item of a session.
+        unseen_items: Keep test events of items without a train event as targets that no model can know, or drop them
+            before anything is ranked, and these items from the candidates, as GRU4Rec's protocol does.
+        test_sets: Further test parts of the same split for the model and the baselines, such as sessions_day2; "all"
+            for every one that the dataset has.
         mask_seen: Leave the items of a user's history out of the ranking; false where people come back to items.
         cutoffs: The k of recall_k, ndcg_k, mrr_k and coverage_k.
+        tie_mode: The place of a target among equal scores: last, first, in the middle, or at random.
+        primary_metric: What a search goes by, such as mrr_20: printed as `primary_metric` too.
         list_length: Length of the top-k lists that are kept; at least the largest cut-off.
         batch_size: Histories at a time.
         tile: Items at a time, for models that score the whole catalogue.
@@ -49,9 +57,14 @@ class Config(BaseConfig):
         gallery_users: Users shown in the report.
     """
 
-    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    split: Literal["leave_one_out", "temporal", "sessions"] = "leave_one_out"
+    targets: Literal["last", "every"] = "last"
+    unseen_items: Literal["keep", "drop"] = "keep"
+    test_sets: tuple[str, ...] = ()
     mask_seen: bool = True
     cutoffs: tuple[int, ...] = (1, 5, 10, 20)
+    tie_mode: TieMode = "conservative"
+    primary_metric: str = ""
     list_length: int = Field(50, ge=1)
     batch_size: int = Field(256, ge=1)
     tile: int = Field(4096, ge=1)
@@ -75,14 +88,14 @@ class Config(BaseConfig):
             raise ValueError(f"list_length={self.list_length} is below the cut-off {max(self.cutoffs)}; raise it")
         return self
 
-
-@dataclass(frozen=True)
-class Trained:
-    """A model that came in over an edge."""
-
-    edge: str
-    folder: Path
-    manifest: Manifest
+    @model_validator(mode="after")
+    def _primary_metric_is_measured(self) -> "Config":
+        known = [f"{name}_{k}" for name in (*AVERAGED, "coverage") for k in self.cutoffs]
+        if self.primary_metric and self.primary_metric not in known:
+            near = difflib.get_close_matches(self.primary_metric, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"
+            raise ValueError(f"primary_metric={self.primary_metric} is not measured with these cutoffs; {meant}")
+        return self
 
 
 def evaluate(
@@ -116,7 +129,8 @@ def evaluate(
         All metrics by name; rows other than the headline carry their name in front.
 
     Raises:
-        ConfigError: A model was trained on another split, or the cut-offs exceed the lists.
+        ConfigError: A model was trained on another split or other parts of it, the cut-offs exceed the lists, or a test
+            set is none of the split's.
         ArtifactError: An input is damaged, or was made from another dataset.
         TrainingError: Scores are NaN or saturated.
     """
@@ -126,20 +140,31 @@ def evaluate(
     manifests = {edge: read_manifest(folder, EDGES[edge]) for edge, folder in folders.items()}
     models = [Trained(edge, folders[edge], manifests[edge]) for edge in folders if EDGES[edge] == "model"]
     for trained in models:
-        _check(trained, manifests, config)
-    models = [trained for trained in models if _is_trained(trained, run)]
+        trained.check(manifests, config.split)
+    if shuffled is not None and config.targets == "every":
+        raise ConfigError(
+            "shuffled: with targets=every a history is what came before inside the test part, which cannot be shuffled "
+            "for one target without moving the next; give the control with targets=last"
+        )
+    models = [trained for trained in models if trained.has_learnt(run)]
+    rules = Rules(config.targets == "every", config.unseen_items == "drop", models[0].fit_on == "train_and_valid")
+    headline = load_part(dataset, config.split, rules, run)
+    further = load_test_sets(dataset, config.test_sets, rules, run, headline)
+    _refuse_names_taken(further, config)
     with write_artifact(
         evaluation, "evaluation", stage="evaluate", config=config, seed=run.seed, inputs=manifests
     ) as work:
         results: dict[str, Result] = {}
-        for name, sequences, recommender in _rows(dataset, models, config, run):
-            result = _measure(name, recommender, sequences, config, run)
-            results[name] = result
+        for role, part, recommender in _rows(dataset, models, [headline, *further], rules, config, run):
+            result = _measure(role, recommender, part, config, run)
+            results[result.name] = result
             _write_lists(work.folder, result)
             work.statistics |= result.flat()
-            if name == HEADLINE:
+            if result.name == HEADLINE:
                 _refuse_ties(result, config)
-                work.statistics |= _beam_agreement(recommender, result.ranking, sequences, config, run)
+                work.statistics |= _beam_agreement(recommender, result.ranking, part, config, run)
+        if config.primary_metric:
+            work.statistics["primary_metric"] = work.statistics[config.primary_metric]
         write_json(work.folder / "metrics.json", work.statistics)
         left_out = {edge for edge in folders if EDGES[edge] == "model"} - {trained.edge for trained in models}
         contents = Contents(
@@ -148,6 +173,7 @@ def evaluate(
             folders={edge: folder for edge, folder in folders.items() if edge not in left_out},
             manifests={edge: manifest for edge, manifest in manifests.items() if edge not in left_out},
             results=results,
+            sequences=headline.sequences,
             metrics=work.statistics,
             gallery_users=config.gallery_users,
             bootstrap_samples=config.bootstrap_samples,
@@ -159,73 +185,70 @@ def evaluate(
 
 
 def _rows(
-    dataset: Path, models: list[Trained], config: Config, run: Run
-) -> Iterator[tuple[str, Sequences, Recommender | Scorer]]:
+    dataset: Path, models: list[Trained], parts: list[Part], rules: Rules, config: Config, run: Run
+) -> Iterator[tuple[str, Part, Recommender | Scorer]]:
     """What to rank, one after the other, so that one model is in memory at a time."""
-    sequences = Sequences.load(dataset, config.split)
+    headline, *further = parts
     for trained in models:
         if trained.edge == "temporal":
             continue
         # No order at all before the target, the validation event included.
-        ordered = sequences.shuffled(run.rng("shuffle"), TEST) if trained.edge == "shuffled" else sequences
-        yield trained.edge, ordered, load_recommender(trained.folder, run.torch_device())
-    for baseline in config.baselines:
-        yield baseline, sequences, BASELINES[baseline](sequences)
+        part = headline.shuffled(run.rng("shuffle")) if trained.edge == "shuffled" else headline
+        recommender = load_recommender(trained.folder, run.torch_device())
+        yield trained.edge, part, recommender
+        if trained.edge == HEADLINE:
+            yield from ((HEADLINE, other, recommender) for other in further)
+    yield from _baselines(parts, config)
     for trained in models:
         if trained.edge == "temporal":
-            later = Sequences.load(dataset, "temporal")
-            yield "temporal", later, load_recommender(trained.folder, run.torch_device())
-            for baseline in config.baselines:
-                yield f"temporal_{baseline}", later, BASELINES[baseline](later)
+            later = load_part(dataset, "temporal", rules, run, "temporal")
+            yield HEADLINE, later, load_recommender(trained.folder, run.torch_device())
+            yield from _baselines([later], config)
 
 
-def _measure(name: str, recommender: Recommender | Scorer, sequences: Sequences, config: Config, run: Run) -> Result:
+def _baselines(parts: list[Part], config: Config) -> Iterator[tuple[str, Part, Scorer]]:
+    """Every baseline on parts whose train events are the same."""
+    for baseline in config.baselines:
+        recommender = BASELINES[baseline](parts[0].sequences)
+        yield from ((baseline, part, recommender) for part in parts)
+
+
+def _refuse_names_taken(further: list[Part], config: Config) -> None:
+    for part in further:
+        names = {row_name(role, part.name) for role in (HEADLINE, *config.baselines)}
+        if names & (EDGES.keys() | BASELINES.keys()) or part.name.startswith("temporal"):
+            raise ConfigError(f"test_sets: rows named after {part.name!r} exist already; name the test set otherwise")
+
+
+def _measure(role: str, recommender: Recommender | Scorer, part: Part, config: Config, run: Run) -> Result:
+    name = row_name(role, part.name)
     ranking = rank(
         recommender,
-        sequences,
-        sequences.targets(TEST),
+        part.sequences,
+        part.targets,
         mask_seen=config.mask_seen,
         k=config.list_length,
         run=run,
         batch_size=config.batch_size,
         tile=config.tile,
         exhaustive=config.exhaustive and isinstance(recommender, Scorer),
+        candidates=part.candidates,
         what=f"ranking: {name.replace('_', ' ')}",
     )
     if not len(ranking):
-        run.say(f"{name}: no test user has a history on the split {sequences.split_name}; its metrics are zero")
-    return summarise(name, ranking, sequences, config.cutoffs, run.rng("bootstrap", name), config.bootstrap_samples)
-
-
-def _check(trained: Trained, manifests: Mapping[str, Manifest], config: Config) -> None:
-    """A model of another dataset or split would be measured on what it was trained on; other codes are not its own."""
-    for edge in ("dataset", "codes"):
-        made_from = trained.manifest.inputs.get(edge)
-        if edge in manifests and made_from not in (None, manifests[edge].digest):
-            raise ArtifactError(
-                f"{trained.folder}: `{trained.edge}` was trained on other {edge} ({str(made_from)[:12]} instead of "
-                f"{manifests[edge].digest[:12]}); give that one, or train again"
-            )
-    split = "temporal" if trained.edge == "temporal" else config.split
-    if trained.manifest.config.get("split") != split:
-        raise ConfigError(
-            f"{trained.folder}: `{trained.edge}` was trained on the split {trained.manifest.config.get('split')!r} and "
-            f"would be measured on {split!r}; train it with split={split}"
-        )
-    if bool(trained.manifest.config.get("shuffle_histories")) != (trained.edge == "shuffled"):
-        raise ConfigError(
-            f"{trained.folder}: given as `{trained.edge}` and trained with shuffle_histories="
-            f"{trained.manifest.config.get('shuffle_histories')}; only the edge `shuffled` takes such a model"
-        )
-
-
-def _is_trained(trained: Trained, run: Run) -> bool:
-    """Controls are switched off by zero epochs; the headline is measured in any case."""
-    epochs = trained.manifest.statistics.get("epochs")
-    if trained.edge == HEADLINE or epochs != 0:
-        return True
-    run.say(f"{trained.edge}: left out, it was trained for 0 epochs")
-    return False
+        run.say(f"{name}: nothing to rank on the split {part.sequences.split_name}: no target has a history")
+    return summarise(
+        role,
+        ranking,
+        part.sequences,
+        config.cutoffs,
+        run.rng("bootstrap", name),
+        config.bootstrap_samples,
+        part=part.name,
+        ties=config.tie_mode,
+        primary=config.primary_metric,
+        dropped=part.dropped,
+    )
 
 
 def _refuse_ties(result: Result, config: Config) -> None:
@@ -239,18 +262,17 @@ def _refuse_ties(result: Result, config: Config) -> None:
 
 
 def _beam_agreement(
-    recommender: Recommender | Scorer, ranking: Ranking, sequences: Sequences, config: Config, run: Run
+    recommender: Recommender | Scorer, ranking: Ranking, part: Part, config: Config, run: Run
 ) -> dict[str, float]:
     """How much of the exhaustive top-10 the lists hold, on a sample of the users: the error of the search."""
     both = isinstance(recommender, Recommender) and isinstance(recommender, Scorer)
     if not both or config.exhaustive or not config.beam_sample or not len(ranking) or config.list_length < 10:
         return {}
-    targets = sequences.targets(TEST)
-    sample = targets.sample(config.beam_sample, run.rng("beam"))
-    rows = np.searchsorted(targets.users, sample.users)
+    sample = part.targets.sample(config.beam_sample, run.rng("beam"))
+    rows = np.searchsorted(part.targets.ends, sample.ends)
     exact = rank(
         recommender,
-        sequences,
+        part.sequences,
         sample,
         mask_seen=config.mask_seen,
         k=10,
@@ -258,6 +280,7 @@ def _beam_agreement(
         batch_size=min(32, config.batch_size),
         tile=config.tile,
         exhaustive=True,
+        candidates=part.candidates,
         what="comparing the beam with all scores",
     )
     found = (exact.top.items[:, :, None] == ranking.top.items[rows, None, :10]).any(2)
@@ -269,12 +292,14 @@ def _write_lists(folder: Path, result: Result) -> None:
     ranking = result.ranking
     (folder / "ranks").mkdir(exist_ok=True)
     (folder / "top_k").mkdir(exist_ok=True)
-    columns = [ranking.users, ranking.targets, ranking.greater, ranking.equal]
+    columns = [ranking.users, ranking.positions, ranking.targets, ranking.greater, ranking.equal]
     ranks = pa.table([pa.array(column) for column in columns], names=RANKS.names).cast(RANKS)
     pq.write_table(ranks, folder / "ranks" / f"{result.name}.parquet")
     filled = ranking.top.items >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(filled.sum(1))]).astype(np.int32))
     items = pa.ListArray.from_arrays(offsets, pa.array(ranking.top.items[filled].astype(np.int32)))
     scores = pa.ListArray.from_arrays(offsets, pa.array(ranking.top.scores[filled]))
-    lists = pa.table([pa.array(ranking.users), items, scores], names=TOP_K.names).cast(TOP_K)
+    lists = pa.table([pa.array(ranking.users), pa.array(ranking.positions), items, scores], names=TOP_K.names).cast(
+        TOP_K
+    )
     pq.write_table(lists, folder / "top_k" / f"{result.name}.parquet")

@@ -16,7 +16,7 @@ def make_result(name: str, hits: int, users: int = 400, equal: int = 0) -> Resul
     greater = np.where(np.arange(users) < hits, 0, 99)
     indices = np.arange(users, dtype=np.int32)
     lists = TopK(np.zeros((users, 20), np.int64), np.zeros((users, 20), np.float32))
-    ranking = Ranking(indices, indices, greater, np.full(users, equal), lists, 100)
+    ranking = Ranking(indices, indices, indices + 1, greater, np.full(users, equal), lists, 100)
     rng = np.random.default_rng(0)
     intervals = {f"{metric}_10": bootstrap(ranking, metric, 10, rng) for metric in ("recall", "ndcg")}
     return Result(name, "leave_one_out", ranking, measure(ranking), intervals, tie_gap(ranking), 0, 0, 0)

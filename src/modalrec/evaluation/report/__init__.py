@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.data.sequences import Sequences
 from modalrec.evaluation.report import words
 from modalrec.evaluation.report.codes import code_section
 from modalrec.evaluation.report.curves import curve_section
@@ -33,6 +34,7 @@ class Contents:
         folders: The artifact folders by edge; `dataset` and `model` at least.
         manifests: Their manifests.
         results: The measured rows by name; `model` at least.
+        sequences: The events that the headline's histories were read from.
         metrics: All numbers by full name.
         gallery_users: Users to show.
         bootstrap_samples: Resamples behind every interval.
@@ -43,6 +45,7 @@ class Contents:
     folders: dict[str, Path]
     manifests: dict[str, Manifest]
     results: dict[str, Result]
+    sequences: Sequences
     metrics: dict[str, float]
     gallery_users: int = 12
     bootstrap_samples: int = 2000
@@ -69,7 +72,11 @@ def build_report(contents: Contents) -> str:
         remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
         curves=curve_section(contents.folders, manifests),
         codes=code_section(contents.folders, manifests),
-        gallery=gallery(contents.folders["dataset"], results[HEADLINE], contents.gallery_users, contents.run),
+        ties=words.TIES[results[HEADLINE].ties],
+        people=results[HEADLINE].people,
+        gallery=gallery(
+            contents.folders["dataset"], results[HEADLINE], contents.sequences, contents.gallery_users, contents.run
+        ),
         data=data_section(manifests["dataset"]),
         lineage=lineage(manifests),
         config=contents.config,

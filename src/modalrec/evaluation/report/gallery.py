@@ -14,7 +14,6 @@ from PIL import Image
 
 from modalrec.data.images import read_image_bytes
 from modalrec.data.sequences import Sequences
-from modalrec.data.splits import TEST
 from modalrec.evaluation.report.text import clean
 from modalrec.evaluation.results import Result
 from modalrec.run import Run
@@ -56,26 +55,34 @@ class Shown:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Users, and how they were chosen."""
+    """Users, how they were chosen, whether a card is drawn, and what a user is called."""
 
     users: list[Shown]
     note: str
     drawn: bool
+    person: str = "User"
 
 
-def gallery(dataset: Path, result: Result, n_users: int, run: Run) -> Gallery | None:
-    """Draws users at random, half of them with a hit among the first ten; None where there is nobody to show."""
+def gallery(dataset: Path, result: Result, sequences: Sequences, n_users: int, run: Run) -> Gallery | None:
+    """Draws targets at random, half of them with a hit among the first ten; None where there is nothing to show.
+
+    Args:
+        dataset: Titles and pictures.
+        result: The row to show.
+        sequences: What its histories are read from.
+        n_users: Targets to show.
+        run: The stage's run.
+    """
     ranking = result.ranking
-    rows, note = _choose(ranking.ranks() <= LIST, n_users, run)
+    ranks = ranking.ranks(result.ties)
+    people = f"{result.people}' targets" if result.several else result.people
+    rows, note = _choose(ranks <= LIST, n_users, people, run)
     if not len(rows):
         return None
-    sequences = Sequences.load(dataset, result.split)
-    targets = sequences.targets(TEST)
-    ends = dict(zip(targets.users.tolist(), targets.ends.tolist(), strict=True))
     histories, lists = [], []
     for row in rows:
-        user = int(ranking.users[row])
-        histories.append(sequences.items[sequences.offsets[user] : ends[user]])
+        begin = sequences.offsets[ranking.users[row]]
+        histories.append(sequences.items[begin : begin + ranking.positions[row]])
         lists.append([item for item in ranking.top.items[row, :LIST].tolist() if item >= 0])
     shown = {
         item
@@ -94,21 +101,22 @@ def gallery(dataset: Path, result: Result, n_users: int, run: Run) -> Gallery | 
                 [tiles[item] for item in history[-HISTORY:].tolist()],
                 [_marked(tiles[item], item == target) for item in items],
                 None if target in items else _marked(tiles[target], True),
-                _place(ranking.ranks()[row], result),
+                _place(ranks[row], result),
             )
         )
-    return Gallery(users, note, any(tile.state == "drawn" for tile in tiles.values()))
+    drawn = any(tile.state == "drawn" for tile in tiles.values())
+    return Gallery(users, note, drawn, result.people.removesuffix("s").capitalize())
 
 
-def _choose(hit: NDArray[np.bool_], n_users: int, run: Run) -> tuple[NDArray[np.int64], str]:
+def _choose(hit: NDArray[np.bool_], n_users: int, people: str, run: Run) -> tuple[NDArray[np.int64], str]:
     rng = run.rng("gallery")
     hits, misses = (rng.permutation(np.flatnonzero(flags)) for flags in (hit, ~hit))
     n_hits = min(len(hits), max((n_users + 1) // 2, n_users - len(misses)))
     hits, misses = hits[:n_hits], misses[: n_users - n_hits]
     share = 100 * hit.mean() if len(hit) else 0.0
     note = (
-        f"Chosen at random: {len(hits)} of the users whose held-out item is among the first {LIST}, and {len(misses)} "
-        f"of the others. Over all users {share:.1f} % have a hit."
+        f"Chosen at random: {len(hits)} of the {people} whose held-out item is among the first {LIST}, and "
+        f"{len(misses)} of the others. Over all {people} {share:.1f} % have a hit."
     )
     # Hits and misses take turns, so that neither looks like the rule.
     turns = [row for pair in zip(hits, misses, strict=False) for row in pair]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from modalrec.evaluation.report.words import cutoff
+from modalrec.evaluation.report.words import cutoff, size
 from modalrec.evaluation.results import HEADLINE, Result
 
 LABELS = {
@@ -18,6 +18,10 @@ PROTOCOLS = {
     "leave_one_out": (
         "Leave-one-out",
         "each user's last event is the target. Usual, and leaky: other users' later events are in training.",
+    ),
+    "sessions": (
+        "Sessions",
+        "whole sessions, the latest ones, are for test; a history is what came before in the same session.",
     ),
     "temporal": (
         "Temporal",
@@ -47,11 +51,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one split."""
+    """The rows of one test part; `size` tells how many users and targets."""
 
     name: str
     explanation: str
-    users: int
+    size: str
     rows: list[Row]
 
 
@@ -71,45 +75,47 @@ def metric_table(results: dict[str, Result]) -> Table:
     wanted = ["recall_1", "recall_5", "recall_20", f"ndcg_{k}", f"mrr_{k}", f"coverage_{k}"]
     columns = [name for name in wanted if name in measured and name != f"recall_{k}"]
     top = max(interval.high for result in results.values() for interval in [result.intervals[f"recall_{k}"]])
-    later = [name for name in results if name.startswith("temporal")]
-    first = [name for name in ORDER if name in results]
+    parts = dict.fromkeys(result.part for result in results.values())
     groups = [
-        _group([(name, results[name]) for name in names], columns, k, top or 1.0)
-        for names in (first, sorted(later, key=lambda name: ORDER.index(_base(name))))
-        if names
+        _group(sorted(rows, key=lambda result: ORDER.index(result.role)), columns, k, top or 1.0)
+        for part in parts
+        for rows in [[result for result in results.values() if result.part == part]]
     ]
     return Table(columns, f"recall_{k}", groups)
 
 
-def _group(rows: list[tuple[str, Result]], columns: list[str], k: int, top: float) -> Group:
-    split = rows[0][1].split
-    name, explanation = PROTOCOLS[split]
-    best = {column: max(result.metrics[column] for _, result in rows) for column in [f"recall_{k}", *columns]}
-    return Group(
-        name,
-        explanation,
-        len(rows[0][1].ranking),
-        [_row(label, result, columns, best, k, top) for label, result in rows],
-    )
+def _group(rows: list[Result], columns: list[str], k: int, top: float) -> Group:
+    first = rows[0]
+    name, explanation = _protocol(first)
+    best = {column: max(result.metrics[column] for result in rows) for column in [f"recall_{k}", *columns]}
+    return Group(name, explanation, size(first), [_row(result, columns, best, k, top) for result in rows])
 
 
-def _row(name: str, result: Result, columns: list[str], best: dict[str, float], k: int, top: float) -> Row:
-    label, explanation = LABELS[_base(name)]
-    if name == "temporal":
-        label, explanation = "Model", "trained on the temporal split"
+def _protocol(result: Result) -> tuple[str, str]:
+    """Name and explanation of a test part."""
+    if result.split in PROTOCOLS:
+        name, explanation = PROTOCOLS[result.split]
+    else:
+        base = result.split.removesuffix(f"_{result.part}")
+        name, explanation = f"{PROTOCOLS[base][0]}: {result.part}", "another test set beside the same training."
+    if result.several:
+        explanation += " Every event of the test part is a target, not only the last."
+    return name, explanation
+
+
+def _row(result: Result, columns: list[str], best: dict[str, float], k: int, top: float) -> Row:
+    label, explanation = LABELS[result.role]
+    if result.role == HEADLINE and result.part:
+        explanation = "trained on the temporal split" if result.part == "temporal" else "the same model"
     interval = result.intervals[f"recall_{k}"]
     recall = result.metrics[f"recall_{k}"]
     return Row(
         label=label,
         explanation=explanation,
-        headline=name == HEADLINE,
+        headline=result.name == HEADLINE,
         values=[f"{result.metrics[column]:.3f}" for column in columns],
         best=[result.metrics[column] == best[column] > 0 for column in columns],
         bar=(100 * recall / top, 100 * interval.low / top, 100 * interval.high / top),
         value=f"{recall:.3f}",
         best_bar=recall == best[f"recall_{k}"] > 0,
     )
-
-
-def _base(name: str) -> str:
-    return name.removeprefix("temporal").removeprefix("_") or "model"

@@ -6,8 +6,16 @@ from typing import Any
 
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.metrics import TIE_TOLERANCE, Interval, bootstrap
+from modalrec.evaluation.ranking import TieMode
 from modalrec.evaluation.results import HEADLINE, Result
 from modalrec.run import Run
+
+TIES: dict[TieMode, str] = {
+    "conservative": "ties are conservative: the target comes after its equals",
+    "standard": "ties are standard: the target comes before its equals",
+    "median": "ties are median: the target comes in the middle of its equals",
+    "tiebreaking": "ties are broken at random: the target comes anywhere among its equals",
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,25 @@ def compare(results: dict[str, Result], run: Run, samples: int) -> dict[str, Com
         name: Comparison(
             model.metrics[f"recall_{k}"],
             other.metrics[f"recall_{k}"],
-            bootstrap(model.ranking, "recall", k, run.rng("paired", name), than=other.ranking, samples=samples),
+            bootstrap(
+                model.ranking,
+                "recall",
+                k,
+                run.rng("paired", name),
+                than=other.ranking,
+                samples=samples,
+                ties=model.ties,
+            ),
         )
         for name, other in results.items()
-        if name != HEADLINE and not name.startswith("temporal")
+        if name != HEADLINE and not other.part
     }
+
+
+def size(result: Result) -> str:
+    """How many were ranked, for people: `12,345 targets of 4,321 sessions`."""
+    owners = f"{result.ranking.n_users:,} {result.people}"
+    return f"{len(result.ranking):,} targets of {owners}" if result.several else owners
 
 
 def cutoff(result: Result) -> int:
@@ -65,7 +87,7 @@ def verdict(results: dict[str, Result], comparisons: dict[str, Comparison]) -> s
     """One sentence: how good, beside popularity and item-KNN, and how sure."""
     model = results[HEADLINE]
     if not len(model.ranking):
-        return "No test user has a history, so nothing was measured."
+        return f"None of the test {model.people} has a history, so nothing was measured."
     k = cutoff(model)
     interval = model.intervals[f"recall_{k}"]
     against = [
@@ -84,8 +106,14 @@ def cards(result: Result, metrics: dict[str, float]) -> list[tuple[str, str, str
         (f"recall_{k}", f"{result.metrics[f'recall_{k}']:.3f}", _range(result.intervals[f"recall_{k}"])),
         (f"ndcg_{k}", f"{result.metrics[f'ndcg_{k}']:.3f}", _range(result.intervals[f"ndcg_{k}"])),
         (f"coverage_{k}", f"{100 * result.metrics[f'coverage_{k}']:.0f} %", f"of {result.ranking.n_items:,} items"),
-        ("test users", f"{len(result.ranking):,}", f"{result.cold_users:,} more without history"),
+        (
+            f"test {result.people}",
+            f"{result.ranking.n_users:,}",
+            f"{len(result.ranking):,} targets" if result.several else f"{result.cold_users:,} more without history",
+        ),
     ]
+    if result.dropped is not None:
+        shown.append(("dropped", f"{result.dropped.events:,}", "test events of items without a train event"))
     if "beam_agreement_10" in metrics:
         agreement = metrics["beam_agreement_10"]
         shown.append(("beam agreement", f"{100 * agreement:.0f} %", "of the exhaustive top 10 found"))
@@ -99,7 +127,7 @@ def warnings(results: dict[str, Result]) -> list[str]:
         if result.tie_gap > TIE_TOLERANCE:
             said.append(
                 f"{name.replace('_', ' ')}: the order of equal scores decides {100 * result.tie_gap:.2f} % of recall; "
-                "the numbers are the conservative ones (the target comes after its equals)."
+                f"in these numbers {TIES[result.ties]}."
             )
     return said
 
@@ -110,13 +138,14 @@ def remarks(
     metrics: dict[str, float],
     dataset: Mapping[str, Any],
 ) -> list[str]:
-    """Sentences on item-KNN, pre-training, order, time and the search."""
-    said = []
+    """Sentences on what was dropped, item-KNN, pre-training, order, time, further test sets and the search."""
+    said = [_dropped(result) for result in results.values() if result.role == HEADLINE and result.dropped is not None]
     k = cutoff(results[HEADLINE])
     if knn := comparisons.get("item_knn"):
         said.append(f"Against item-KNN: {_told(knn, k)}{_KNN[knn.outcome]}")
     if scratch := comparisons.get("scratch"):
-        said.append(f"With and without pre-training: {_told(scratch, k)}{_PRETRAINING[scratch.outcome]}")
+        told = _PRETRAINING[scratch.outcome].format(people=results[HEADLINE].people)
+        said.append(f"With and without pre-training: {_told(scratch, k)}{told}")
     if shuffled := comparisons.get("shuffled"):
         said.append(f"With histories in their order and shuffled: {_told(shuffled, k)}{_ORDER[shuffled.outcome]}")
     if dataset.get("order_is_weak"):
@@ -127,12 +156,24 @@ def remarks(
         )
     if temporal := results.get("temporal"):
         said.append(_time(temporal, results, k))
+    for result in results.values():
+        if result.role == HEADLINE and result.part not in ("", "temporal"):
+            recall = f"recall_{k} is {result.metrics[f'recall_{k}']:.3f}"
+            said.append(
+                f"On the further test set {result.part} {recall} (95 % interval "
+                f"{_range(result.intervals[f'recall_{k}'])}) over {size(result)}."
+            )
     if (agreement := metrics.get("beam_agreement_10")) is not None:
         said.append(
             f"The lists come from a beam search. On a sample of users it found {100 * agreement:.1f} % of the ten "
             "items that scoring every item finds."
         )
-    said.append("All numbers are of one seed; the intervals tell the chance in the choice of users, not in training.")
+    people = results[HEADLINE].people
+    said.append(
+        f"All numbers are of one seed; the intervals tell the chance in the choice of {people}, not in training."
+    )
+    if results[HEADLINE].several:
+        said[-1] += f" The {people} were resampled whole, since the targets of one are not independent."
     return said
 
 
@@ -144,13 +185,23 @@ _KNN = {
 _PRETRAINING = {
     "better": "Pre-training helps.",
     "worse": "Pre-training hurts here.",
-    "within chance": "Whether pre-training helps cannot be told from these users.",
+    "within chance": "Whether pre-training helps cannot be told from these {people}.",
 }
 _ORDER = {
     "better": "The model uses the order of events.",
     "worse": "Shuffling helps: the order of these events misleads the model.",
     "within chance": "Shuffling does not measurably hurt: nothing shows that the model uses the order of events.",
 }
+
+
+def _dropped(result: Result) -> str:
+    assert result.dropped is not None  # noqa: S101 (asked by the caller)
+    where = f" of {result.part}" if result.part else ""
+    return (
+        f"{result.dropped.events:,} test events{where} were dropped before the ranking, since their item has no train "
+        f"event, and {result.dropped.users:,} {result.people} had no target left. On the rest a model of item ids can "
+        "be right; on these it cannot, so numbers that keep them are lower."
+    )
 
 
 def _time(temporal: Result, results: dict[str, Result], k: int) -> str:
@@ -162,7 +213,7 @@ def _time(temporal: Result, results: dict[str, Result], k: int) -> str:
     ]
     beside = f" ({', '.join(baselines)})" if baselines else ""
     unknown = (
-        f" over {len(temporal.ranking):,} users, {temporal.users_without_train:,} of them without an event before the "
+        f" over {size(temporal)}, {temporal.users_without_train:,} of them without an event before the "
         f"cuts; for {temporal.targets_without_train:,} the target has none; {temporal.cold_users:,} more users have no "
         "history at all and are left out."
     )
