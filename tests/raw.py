@@ -79,6 +79,21 @@ def write_amazon(folder: Path, items: object | None = None, histories: object | 
     return folder
 
 
+def write_sessions(folder: Path, rows: Sequence[tuple[object, ...]] | None = None, name: str = "clicks.tsv") -> Path:
+    """A folder with one file in the form of GRU4Rec: sessions of three clicks, one an hour for four days."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if rows is None:
+        starts = range(1_400_000_000, 1_400_000_000 + 4 * 86_400, 3600)
+        rows = [
+            (session, f"i{(session + step) % 7}", start + 10.5 * step)
+            for session, start in enumerate(starts)
+            for step in range(3)
+        ]
+    lines = ["SessionId\tItemId\tTime", *("\t".join(map(str, row)) for row in rows)]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
 def picture(
     size: tuple[int, int] = (40, 60), colour: tuple[int, ...] = (200, 30, 30), kind: str = "JPEG", mode: str = "RGB"
 ) -> bytes:

@@ -9,7 +9,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -62,53 +62,57 @@ def read_header(path: Path, delimiter: str = ",", *, quoting: bool = True) -> li
 
 
 def read_delimited(
-    path: Path, schema: pa.Schema, delimiter: str = ",", *, quoting: bool = True
+    path: Path, schema: pa.Schema, delimiter: str = ",", *, quoting: bool = True, names: Sequence[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     """Yields the columns of a schema; other columns of the file are left out.
 
     Cells are stripped of surrounding blanks; an empty cell is null.
 
     Args:
-        path: A file with a header line, in UTF-8 with or without a byte order mark, perhaps packed (`.gz`).
+        path: A file in UTF-8 with or without a byte order mark, perhaps packed (`.gz`).
         schema: The columns to read: strings, integers and floats; fields that are not nullable must be filled.
         delimiter: What separates cells.
         quoting: Cells may be quoted with `"`, and then hold delimiters and, where they may be null, line breaks.
+        names: Column names of a file that has none in its first line.
 
     Raises:
         DataError: The file is missing, empty, cut short or not text; a column is missing; or lines are bad: all of
             them in one error, by line number.
     """
-    header = read_header(path, delimiter, quoting=quoting)
+    header = list(names) or read_header(path, delimiter, quoting=quoting)
+    above = 0 if names else 1
     missing = [name for name in schema.names if name not in header]
     if missing:
         raise DataError(
-            f"{path}: line 1: no column {', '.join(map(repr, missing))}; found {', '.join(map(repr, header))}. "
+            f"{path}: {'line 1: ' if above else ''}no column {', '.join(map(repr, missing))}; "
+            f"found {', '.join(map(repr, header))}. "
             "Name the columns as expected, or set the column names in the source's config"
         )
     rows = 0
     checked = False
     try:
         with open_binary(path) as file:
-            for batch in _parse(file, header, delimiter, quoting):
+            for batch in _parse(file, header, above, delimiter, quoting):
                 if quoting and not checked and _has_line_break(batch):
                     # An unclosed quote swallows lines silently; the strict parser knows it from a real line break.
-                    _diagnose(path, schema, header, delimiter, quoting)
+                    _diagnose(path, schema, header, above, delimiter, quoting)
                     checked = True
                 rows += batch.num_rows
                 yield _convert(batch, schema)
     except UNREADABLE as error:
         raise _unreadable(path, error) from None
     except (pa.ArrowException, ValueError) as error:
-        _diagnose(path, schema, header, delimiter, quoting)
+        _diagnose(path, schema, header, above, delimiter, quoting)
         raise DataError(f"{path}: cannot be read: {error}. {MEND}") from None
     if rows == 0:
         raise DataError(f"{path}: has a header and no rows; fetch it again")
 
 
-def _parse(file: IO[bytes], header: list[str], delimiter: str, quoting: bool) -> Iterator[pa.RecordBatch]:
+def _parse(file: IO[bytes], header: list[str], above: int, delimiter: str, quoting: bool) -> Iterator[pa.RecordBatch]:
+    """The rows below the first `above` lines."""
     reader = pacsv.open_csv(
         file,
-        read_options=pacsv.ReadOptions(block_size=BLOCK, column_names=header, skip_rows=1),
+        read_options=pacsv.ReadOptions(block_size=BLOCK, column_names=header, skip_rows=above),
         parse_options=pacsv.ParseOptions(
             delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting
         ),
@@ -142,7 +146,7 @@ def _has_line_break(batch: pa.RecordBatch) -> bool:
     return any(pc.any(pc.match_substring(column, "\n"), min_count=0).as_py() for column in batch.columns)
 
 
-def _diagnose(path: Path, schema: pa.Schema, header: list[str], delimiter: str, quoting: bool) -> None:
+def _diagnose(path: Path, schema: pa.Schema, header: list[str], above: int, delimiter: str, quoting: bool) -> None:
     """Reads the file slowly and raises one error with every bad line; returns where it finds none."""
     problems = Problems(path)
     fields = [(header.index(field.name), field) for field in schema]
@@ -151,10 +155,13 @@ def _diagnose(path: Path, schema: pa.Schema, header: list[str], delimiter: str, 
         try:
             for cells in records:
                 first, line = line, records.line_num + 1
-                if first == 1 or not cells:
+                if first <= above or not cells:
                     continue
                 if len(cells) != len(header):
-                    problems.add(f"line {first}", f"{len(cells)} cells, the header has {len(header)}")
+                    problems.add(
+                        f"line {first}",
+                        f"{len(cells)} cells, {'the header has' if above else 'expected'} {len(header)}",
+                    )
                     continue
                 for place, field in fields:
                     fault = _fault(cells[place].strip(), field)

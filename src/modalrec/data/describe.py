@@ -4,20 +4,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalrec.data.sequences import Sequences
-from modalrec.data.splits import TEST, TRAIN, VALID
+from modalrec.data.splits import FULL_ONLY, TEST, TRAIN, VALID
 
 WEAK = 0.1
 """Share of equal neighbouring times from which the order is called weak: there the order is that of the file."""
 
 
-def describe_order(users: NDArray[np.int32], timestamps: NDArray[np.int64] | None) -> dict[str, float]:
+def describe_order(
+    users: NDArray[np.int32], timestamps: NDArray[np.int64] | None, per_second: int = 1
+) -> dict[str, float]:
     """How far times order the events of a user.
 
     Ratings entered in one sitting share times, so that sequence models learn little from them.
 
     Args:
         users: [E] user of every event, sorted.
-        timestamps: [E] seconds, sorted within a user, or None.
+        timestamps: [E] ticks, sorted within a user, or None.
+        per_second: Ticks in a second.
 
     Returns:
         `median_user_span_hours`, `equal_time_share` of neighbouring events of a user, and `order_is_weak`, 0 or 1;
@@ -30,7 +33,7 @@ def describe_order(users: NDArray[np.int32], timestamps: NDArray[np.int64] | Non
     inside = users[1:] == users[:-1]
     equal = float((timestamps[1:] == timestamps[:-1])[inside].mean()) if inside.any() else 0.0
     return {
-        "median_user_span_hours": round(float(np.median(timestamps[ends] - timestamps[starts])) / 3600, 4),
+        "median_user_span_hours": round(float(np.median(timestamps[ends] - timestamps[starts])) / 3600 / per_second, 4),
         "equal_time_share": round(equal, 4),
         "order_is_weak": float(equal > WEAK),
     }
@@ -67,3 +70,38 @@ def describe_split(
             f"{name}_unseen_items": int((~seen[targets.items]).sum()),
         }
     return facts
+
+
+def describe_sessions(
+    users: NDArray[np.int32], items: NDArray[np.int32], split: NDArray[np.int8], n_items: int
+) -> dict[str, float]:
+    """Counts sessions of a split by whole sessions; every event but a session's first is a target.
+
+    Args:
+        users: [E] session of every event, sorted.
+        items: [E] item of every event.
+        split: [E] TRAIN, VALID, TEST, FULL_ONLY or UNUSED.
+        n_items: Size of the catalogue.
+
+    Returns:
+        For train, valid and test: `events`, `sessions`, `items` and `targets`; for valid and test also `unseen_items`,
+        targets whose item is not in training; and `full_only_events`.
+    """
+    seen = np.bincount(items[split == TRAIN], minlength=n_items) > 0
+    facts: dict[str, float] = {}
+    for name, part in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        inside = split == part
+        counts = count_part(users, items, inside)
+        facts |= {f"{name}_{what}": count for what, count in counts.items()}
+        facts[f"{name}_targets"] = counts["events"] - counts["sessions"]
+        if part != TRAIN:
+            later = np.append(False, users[inside][1:] == users[inside][:-1])[: counts["events"]]
+            facts[f"{name}_unseen_items"] = int((~seen[items[inside][later]]).sum())
+    facts["full_only_events"] = int((split == FULL_ONLY).sum())
+    return facts
+
+
+def count_part(users: NDArray[np.int32], items: NDArray[np.int32], inside: NDArray[np.bool_]) -> dict[str, int]:
+    """Events, sessions and distinct items of a part."""
+    present = [int(np.count_nonzero(np.bincount(numbers[inside]))) for numbers in (users, items)]
+    return {"events": int(inside.sum()), "sessions": present[0], "items": present[1]}

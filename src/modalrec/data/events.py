@@ -3,7 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,22 +11,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from modalrec.data.sources import CONTEXT
+
 
 @dataclass(frozen=True)
 class Events:
-    """Events as parallel arrays, 20 bytes each.
+    """Events as parallel arrays, 21 bytes each at most.
 
     Attributes:
         users: [E] numbers in order of first appearance.
-        items: [E] rows of the items table.
-        timestamps: [E] seconds since 1970, or None where only the order is known.
+        items: [E] rows of the items table, -1 where an event has none.
+        timestamps: [E] ticks since 1970, or None where only the order is known.
         ratings: [E] NaN where there is none, or None.
+        roles: [E] see `modalrec.data.sources.EVENT_ROWS`, or None.
+        per_second: Ticks in a second.
     """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     timestamps: NDArray[np.int64] | None = None
     ratings: NDArray[np.float32] | None = None
+    roles: NDArray[np.int8] | None = None
+    per_second: int = 1
 
     def __len__(self) -> int:
         return len(self.users)
@@ -35,12 +41,11 @@ class Events:
         """The events of a mask [E], or at places in an order."""
         if which.dtype == np.bool_ and which.all():
             return self
-        return Events(
-            self.users[which],
-            self.items[which],
-            None if self.timestamps is None else self.timestamps[which],
-            None if self.ratings is None else self.ratings[which],
-        )
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {
+            name: column[which] for name, column in columns.items() if isinstance(column, np.ndarray)
+        }
+        return replace(self, **taken)
 
     def exact_repeats(self) -> NDArray[np.bool_]:
         """Which of the sorted events equal an earlier one in user, item, time and rating [E].
@@ -72,6 +77,37 @@ class Events:
         chosen[order[edge[: len(order)]]] = True
         return chosen
 
+    def repeats_in_a_row(self) -> NDArray[np.bool_]:
+        """Which of the sorted events have the item of the user's event just before [E]."""
+        same = (self.users[1:] == self.users[:-1]) & (self.items[1:] == self.items[:-1])
+        return np.append(np.zeros(min(1, len(self)), np.bool_), same)
+
+    def starts(self) -> NDArray[np.int64]:
+        """Places of every user's first event."""
+        return np.flatnonzero(np.append(np.ones(min(1, len(self)), np.bool_), self.users[1:] != self.users[:-1]))
+
+    def cut_at_gaps(self, seconds: float) -> tuple["Events", NDArray[np.int32]]:
+        """Sessions take the place of users: a longer silence than `seconds` between two events begins a new one.
+
+        Returns:
+            The events with sessions as users, and the user of every session [S].
+        """
+        if self.timestamps is None:
+            raise ValueError("sessions are cut by time")
+        new = np.append(np.ones(min(1, len(self)), np.bool_), self.users[1:] != self.users[:-1])
+        new[1:] |= np.diff(self.timestamps) > seconds * self.per_second
+        return replace(self, users=(np.cumsum(new) - 1).astype(np.int32)), self.users[new]
+
+    def by_start(self) -> NDArray[np.int64]:
+        """The order [E] in which users follow each other by the time of their first event."""
+        if self.timestamps is None:
+            raise ValueError("the start of a user is a time")
+        starts = self.starts()
+        lengths = np.diff(np.append(starts, len(self)))
+        order = np.argsort(self.timestamps[starts], kind="stable")
+        lengths = lengths[order]
+        return np.repeat(starts[order] - (np.cumsum(lengths) - lengths), lengths) + np.arange(len(self))
+
     def renumbered(self) -> tuple["Events", NDArray[np.int64], NDArray[np.int64]]:
         """Users and items numbered without gaps, in the same order; and the old number of every new one."""
         users, new_users = _compact(self.users)
@@ -95,32 +131,49 @@ class Collected:
 
 
 def collect(
-    batches: Iterable[pa.RecordBatch], item_rows: Mapping[str, int], *, timestamps: bool, ratings: bool
+    batches: Iterable[pa.RecordBatch],
+    item_rows: Mapping[str, int],
+    *,
+    timestamps: bool,
+    ratings: bool,
+    roles: bool = False,
+    per_second: int = 1,
+    ties: NDArray[np.int32] | None = None,
 ) -> tuple[Events, Collected]:
     """Turns batches of `modalrec.data.sources.EVENT_ROWS` into sorted arrays, numbering users as they appear.
 
     Args:
-        batches: Rows with user_id, item_id, timestamp and rating.
+        batches: Rows with user_id, item_id, timestamp, rating and role.
         item_rows: From item id to its row.
         timestamps: Keep timestamps; none may be null then.
         ratings: Keep ratings; null becomes NaN.
+        roles: Keep roles; none may be null then.
+        per_second: Ticks of the timestamps in a second.
+        ties: [items] rank by which a user's events of one time are sorted; by default as they came.
 
     Returns:
-        The events of known items, by user, then time, then as they came; and what else was found.
+        The events of known items, by user, then time, then as they came; and what else was found. Context is kept
+        whatever its item.
     """
     user_numbers: dict[str, int] = {}
     unknown: Counter[str] = Counter()
     # These grow in place; lists of chunks would need all memory twice when joined.
-    columns: dict[str, array[Any]] = {"users": array("i"), "items": array("i")}
+    columns: dict[str, Any] = {"users": array("i"), "items": array("i")}
     if timestamps:
         columns["timestamps"] = array("q")
     if ratings:
         columns["ratings"] = array("f")
+    if roles:
+        columns["roles"] = array("b")
     rows = 0
     for batch in batches:
         rows += batch.num_rows
         numbers = _numbers(batch.column("item_id").dictionary_encode(), item_rows)
         known = numbers >= 0
+        if roles:
+            parts = batch.column("role").to_numpy(zero_copy_only=False)
+            known |= parts == CONTEXT
+            columns["roles"].frombytes(parts[known].astype(np.int8).tobytes())
         if not known.all():
             unknown.update(batch.column("item_id").filter(pa.array(~known)).to_pylist())
         columns["items"].frombytes(numbers[known].tobytes())
@@ -133,7 +186,7 @@ def collect(
         if ratings:
             scores = pc.fill_null(batch.column("rating"), float("nan"))
             columns["ratings"].frombytes(scores.to_numpy()[known].tobytes())
-    return _sorted(columns), Collected(list(user_numbers), rows, unknown)
+    return _sorted(columns, per_second, ties), Collected(list(user_numbers), rows, unknown)
 
 
 def _numbers(names: pa.DictionaryArray, numbers: Mapping[str, int]) -> NDArray[np.int32]:
@@ -142,16 +195,18 @@ def _numbers(names: pa.DictionaryArray, numbers: Mapping[str, int]) -> NDArray[n
     return table[names.indices.to_numpy()]
 
 
-def _sorted(columns: dict[str, Any]) -> Events:
+def _sorted(columns: dict[str, Any], per_second: int, ties: NDArray[np.int32] | None) -> Events:
     """Events by user, then time, then as they came; lets go of each column as soon as it is sorted."""
     for name in columns:
         columns[name] = np.frombuffer(columns[name], columns[name].typecode)
-    keys = (columns["timestamps"], columns["users"]) if "timestamps" in columns else (columns["users"],)
+    keys = [columns[name] for name in ("timestamps", "users") if name in columns]
+    if ties is not None:
+        keys.insert(0, np.append(ties, np.int32(-1))[columns["items"]])
     order = np.lexsort(keys)
     del keys
     for name in columns:
         columns[name] = columns[name][order]
-    return Events(**columns)
+    return Events(**columns, per_second=per_second)
 
 
 def _compact(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -1,6 +1,7 @@
 """Splits: which events are for training, validation and test.
 
-Both splits are columns of the dataset; a target is a user's last event of a split, its history all events before it.
+Splits are columns of the dataset. In `leave_one_out` and `temporal` a target is a user's last event of a part, its
+history all events before it; in `sessions` (see `session_splits`) every event of a session but the first is a target.
 """
 
 import numpy as np
@@ -11,6 +12,14 @@ from modalrec.errors import ConfigError
 TRAIN, VALID, TEST = 0, 1, 2
 UNUSED = -1
 """Of an event that a split leaves out altogether."""
+FULL_ONLY = -2
+"""Of an event that neither train nor validation has, but the whole training set before validation was cut from it: for
+a final model, which trains on TRAIN, VALID and these (`in_full`). To all others it is as UNUSED."""
+
+
+def in_full(split: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which events a final model trains on [E]: all training data, with no validation part cut out of it."""
+    return (split == TRAIN) | (split == VALID) | (split == FULL_ONLY)
 
 
 def leave_one_out(users: NDArray[np.int32]) -> NDArray[np.int8]:

@@ -9,9 +9,9 @@ from modalrec import plugins
 from modalrec.config import Config
 from modalrec.data.sources import ITEM_ROWS, Source
 from modalrec.testing.configs import ConfigContract
-from tests.raw import write_amazon, write_atomic, write_tables
+from tests.raw import write_amazon, write_atomic, write_sessions, write_tables
 
-WRITERS = {"amazon": write_amazon, "movielens": write_atomic, "tables": write_tables}
+WRITERS = {"amazon": write_amazon, "movielens": write_atomic, "tables": write_tables, "sessions": write_sessions}
 
 
 @pytest.mark.parametrize("name", plugins.discover("sources"), scope="class")

@@ -46,7 +46,7 @@ def test_atomic_files(tmp_path):
         "picture": None,
     }
     events = pa.Table.from_batches(MovieLens(MovieLens.Config(), folder).interactions()).to_pylist()
-    assert events[0] == {"user_id": "u0", "item_id": "f1", "timestamp": 1_000_000_060, "rating": 2}
+    assert events[0] == {"user_id": "u0", "item_id": "f1", "timestamp": 1_000_000_060, "rating": 2, "role": None}
 
 
 def test_csv_files_with_plots_and_posters(tmp_path):

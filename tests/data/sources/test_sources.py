@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from modalrec import plugins
 from modalrec.config import dump
 from modalrec.data.sources import EVENT_ROWS, ITEM_ROWS, Source
-from tests.raw import write_amazon, write_atomic, write_tables
+from tests.raw import write_amazon, write_atomic, write_sessions, write_tables
 
-MAKERS = {"movielens": write_atomic, "amazon": write_amazon, "tables": write_tables}
+MAKERS = {"movielens": write_atomic, "amazon": write_amazon, "tables": write_tables, "sessions": write_sessions}
 NAMES = list(plugins.discover("sources"))
 
 

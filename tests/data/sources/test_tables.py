@@ -47,7 +47,13 @@ def test_csv(tmp_path):
         "year": 1991,
         "picture": None,
     }
-    assert events(folder)[0] == {"user_id": "u0", "item_id": "f1", "timestamp": 1_000_000_060, "rating": 2}
+    assert events(folder)[0] == {
+        "user_id": "u0",
+        "item_id": "f1",
+        "timestamp": 1_000_000_060,
+        "rating": 2,
+        "role": None,
+    }
 
 
 def test_parquet_and_csv_give_the_same(tmp_path):

@@ -29,9 +29,14 @@ EVENT_ROWS = pa.schema(
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("timestamp", pa.int64()),
         pa.field("rating", pa.float32()),
+        pa.field("role", pa.int8()),
     ]
 )
-"""One row an event, in the file's order. `timestamp` in seconds since 1970, null throughout in order-only sources."""
+"""One row an event, in the file's order. `timestamp` counts `Source.per_second` since 1970, null throughout in
+order-only sources. `role` is the place of the event's part in `Source.parts`, or `CONTEXT`; null without both."""
+
+CONTEXT = -1
+"""The role of an event that only tells when its user was active: dropped once sessions are cut; its item may be ""."""
 
 
 class Source(ABC):
@@ -46,6 +51,10 @@ class Source(ABC):
         events_file: Where the events come from.
         other_files: More files that the dataset depends on.
         counts: What the source found on its way, for the summary; complete when all has been read.
+        per_second: Ticks of a timestamp in a second: 1, or 1000 where milliseconds are known.
+        has_roles: Whether events have a role.
+        parts: Names of parts that are split already: `train`, then `valid` where it is given, then the test sets.
+        suggested: Settings of ingest that suit this source, for those that the user leaves open.
     """
 
     Config: ClassVar[type[Config]]
@@ -56,6 +65,10 @@ class Source(ABC):
     events_file: Path
     counts: dict[str, int]
     other_files: tuple[Path, ...] = ()
+    per_second: int = 1
+    has_roles: bool = False
+    parts: tuple[str, ...] = ()
+    suggested: Mapping[str, Any] = {}
 
     @abstractmethod
     def __init__(self, config: Any, folder: Path) -> None:
@@ -135,7 +148,11 @@ def item_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 
 
 def event_batch(
-    users: pa.Array, items: pa.Array, timestamps: pa.Array | None = None, ratings: pa.Array | None = None
+    users: pa.Array,
+    items: pa.Array,
+    timestamps: pa.Array | None = None,
+    ratings: pa.Array | None = None,
+    roles: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Events as a batch of `EVENT_ROWS`."""
     n = len(users)
@@ -145,6 +162,7 @@ def event_batch(
             items,
             pa.nulls(n, pa.int64()) if timestamps is None else timestamps,
             pa.nulls(n, pa.float32()) if ratings is None else ratings,
+            pa.nulls(n, pa.int8()) if roles is None else roles,
         ],
         schema=EVENT_ROWS,
     )

@@ -1,0 +1,133 @@
+"""The first part of `ingest`: the source is found, and its items and events are read and checked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from modalrec import plugins
+from modalrec.artifacts.files import sha256_file
+from modalrec.data.events import Collected, Events, collect
+from modalrec.data.sources import ITEM_ROWS, Source
+from modalrec.errors import ConfigError, DataError, Problems
+from modalrec.run import Run
+from modalrec.stages._ingest_config import Config
+
+DEFAULTS = {"min_user_events": 5, "min_item_events": 5, "exact_repeats": "drop"}
+
+
+def open_source(folder: Path, config: Config) -> tuple[Source, Config]:
+    """The source, and the configuration with what was found out filled in.
+
+    Raises:
+        ConfigError: A setting asks for what the data does not have, such as times.
+        DataError: The folder looks like no source, or like several.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is no folder; give the folder of the raw data")
+    known = plugins.discover("sources")
+    chosen: Any = config.source
+    if chosen is None:
+        fitting = [name for name, cls in known.items() if cls.detect(folder)]
+        if len(fitting) != 1:
+            expected = "".join(f"\n  {name}: {cls.expects}" for name, cls in known.items())
+            files = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+            state = f"looks like {' and '.join(fitting)}" if fitting else "looks like no known source"
+            raise DataError(f"{folder}: {state}; it holds {files}. Set source.name, or give one of{expected}")
+        chosen = known[fitting[0]].Config()
+    reader: Source = plugins.create("sources", chosen, folder)
+    by_time = ("temporal", "leave_one_out") if reader.has_timestamps else ("leave_one_out",)
+    defaults = {**DEFAULTS, "splits": by_time, **reader.suggested}
+    found = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    config = config.model_copy(update={"source": chosen, **found})
+    if not reader.has_timestamps:
+        for split in config.splits or ():
+            if split != "leave_one_out":
+                raise ConfigError(
+                    f"splits: {split} needs times, and {reader.events_file} has only an order; "
+                    "use splits=[leave_one_out]"
+                )
+        if config.session_gap is not None:
+            raise ConfigError(f"session_gap: {reader.events_file} has no times; leave it out")
+    if config.published and "sessions" not in (config.splits or ()):
+        raise ConfigError(
+            "published: counts of the split sessions, which is not among splits; add it, or leave them out"
+        )
+    if config.positive_rating is not None and not reader.has_ratings:
+        raise ConfigError(f"positive_rating: {reader.events_file} has no ratings; leave it out")
+    return reader, config
+
+
+def read_items(reader: Source, run: Run) -> pa.Table:
+    """The items as `ITEM_ROWS`.
+
+    Raises:
+        DataError: The file is malformed, or an item stands twice.
+    """
+    batches = []
+    with run.progress("items read") as progress:
+        for batch in reader.items():
+            batches.append(batch)
+            progress.advance(batch.num_rows)
+    return pa.Table.from_batches(batches, ITEM_ROWS)
+
+
+def read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tuple[Events, Collected]:
+    """The events of known items, sorted.
+
+    Raises:
+        DataError: The file is malformed, or too many rows name unknown items.
+    """
+    ids = items["item_id"].to_pylist()
+    rows: dict[str, int] = {}
+    problems = Problems(reader.items_file)
+    for row, item in enumerate(ids):
+        if rows.setdefault(item, row) != row:
+            problems.add(f"row {row + 1}", f"item {item!r} stands already in row {rows[item] + 1}")
+    problems.raise_if_any("Keep one row an item")
+    with run.progress("interactions read") as progress:
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in reader.interactions():
+                yield batch
+                progress.advance(batch.num_rows)
+
+        events, collected = collect(
+            batches(),
+            rows,
+            timestamps=reader.has_timestamps,
+            ratings=reader.has_ratings,
+            roles=reader.has_roles,
+            per_second=reader.per_second,
+            ties=_ties(ids, config),
+        )
+    lost = collected.unknown.total()
+    if lost > config.max_unknown_share * collected.rows:
+        some = ", ".join(repr(item) for item, _ in collected.unknown.most_common(5))
+        raise DataError(
+            f"{reader.events_file}: {lost:,} of {collected.rows:,} rows name {len(collected.unknown):,} items that are "
+            f"not in {reader.items_file} (such as {some}). Complete the items or raise max_unknown_share"
+        )
+    return events, collected
+
+
+def digests(reader: Source) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file that the dataset was made from."""
+    paths = (reader.items_file, reader.events_file, *reader.other_files)
+    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
+
+
+def _ties(ids: list[str], config: Config) -> NDArray[np.int32] | None:
+    """The rank [items] by which events of one time are sorted."""
+    if config.ties == "file":
+        return None
+    order = np.arange(len(ids))
+    if config.ties == "item_id":
+        numeric = all(item.isascii() and item.isdigit() for item in ids)
+        order = np.array(sorted(order, key=lambda row: int(ids[row]) if numeric else ids[row]), np.int64)
+    ranks = np.empty(len(ids), np.int32)
+    ranks[order] = np.arange(len(ids), dtype=np.int32)
+    return ranks
