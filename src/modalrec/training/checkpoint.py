@@ -42,14 +42,17 @@ class Checkpoints:
         if run.checkpoints:
             self.location = open_location(f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}")
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Stores a state atomically and drops all but the newest two."""
+    def save(self, step: int, epoch: int, state: dict[str, Any]) -> None:
+        """Stores a state atomically and drops all but the newest two.
+
+        The last step of an epoch and the end of the epoch have the same number of steps; the epoch tells them apart.
+        """
         if self.location is None:
             return
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-        self.location.put(f"step-{step:010d}-{hashlib.sha256(content).hexdigest()}.pt", content)
+        self.location.put(f"step-{step:010d}-{epoch:06d}-{hashlib.sha256(content).hexdigest()}.pt", content)
         for name in self._names()[self.kept :]:
             self.location.delete(name)
 
@@ -57,12 +60,14 @@ class Checkpoints:
         """The newest state that is whole, or None. A damaged one is reported and the one before it used."""
         for name in self._names():
             content = self.location.get(name) if self.location else None
-            if content is None:
+            if self.location is None or content is None:
                 continue
             if hashlib.sha256(content).hexdigest() == name.removesuffix(".pt").rpartition("-")[2]:
                 state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 return state
             self.run.say(f"checkpoint {name} is damaged; trying the one before")
+            # It would take the place of a whole one among those that are kept.
+            self.location.delete(name)
         return None
 
     def _names(self) -> list[str]:

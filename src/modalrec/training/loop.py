@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from modalrec.config import Config
 from modalrec.errors import TrainingError
-from modalrec.run import Progress, Run
+from modalrec.run import Run
 from modalrec.training.batches import Batches
 from modalrec.training.checkpoint import Checkpoints
+from modalrec.training.steps import Done, GradientSteps, HasSteps, Steps
 
 Validate = Callable[[], dict[str, float]]
 
@@ -36,7 +37,7 @@ class TrainingConfig(Config):
     Attributes:
         epochs: Passes over the data; 0 leaves the model as it was initialised.
         batch_size: Rows of a batch.
-        learning_rate: Peak rate of AdamW.
+        learning_rate: Peak rate of the optimizer, AdamW unless the model brings its own.
         weight_decay: Decoupled decay of matrices; vectors (biases, norms) never decay.
         warmup_steps: Steps of linear warm-up.
         schedule: `cosine` falls to zero over the epochs, `constant` stays.
@@ -61,11 +62,27 @@ class State:
     epoch: int = 0
     step: int = 0
     global_step: int = 0
+    weight: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     best: float = -math.inf
     best_epoch: int = 0
     best_weights: dict[str, Tensor] | None = None
+
+
+@dataclass
+class Pace:
+    """What was learnt from in an epoch and how long it took; no part of a checkpoint, which holds no clock."""
+
+    batches: int = 0
+    events: int = 0
+    seconds: float = 0.0
+
+    def numbers(self) -> dict[str, float]:
+        """By name, for `Manifest.cost`."""
+        seconds = max(self.seconds, 1e-9)
+        found = {"seconds_per_epoch": round(seconds, 3), "batches_per_second": round(self.batches / seconds, 1)}
+        return found | ({"events_per_second": round(self.events / seconds, 1)} if self.events else {})
 
 
 def fit(
@@ -77,17 +94,20 @@ def fit(
     fingerprint: str,
     validate: Validate | None = None,
     monitor: str = "",
+    speed: dict[str, float] | None = None,
 ) -> list[dict[str, float]]:
     """Trains a model in place.
 
     Args:
-        model: Has `loss(batch) -> {"loss": ..., ...}`.
+        model: Has `loss(batch) -> {"loss": ..., ...}`, or brings its own steps (`training.steps`).
         batches: The training data.
         config: Epochs, optimizer, schedule.
         run: Seed, device, progress, checkpoints.
         fingerprint: Of this training run; a checkpoint with the same one is resumed.
         validate: Measures the model after each epoch, on validation data.
         monitor: The metric of `validate` to maximise; the weights of its best epoch stay in the model.
+        speed: Takes `seconds_per_epoch`, `batches_per_second` and, where the model counts them, `events_per_second`, of
+            training alone, in the last epoch.
 
     Returns:
         One entry per epoch: `epoch` (from 1), the mean of every loss, the validation metrics.
@@ -97,9 +117,9 @@ def fit(
     """
     device = run.torch_device()
     model.to(device)
-    optimizer = _optimizer(model, config)
+    steps = _steps(model, config, run)
     checkpoints = Checkpoints(run, fingerprint)
-    state = _restore(checkpoints, model, optimizer, run)
+    state = _restore(checkpoints, model, steps, run)
     saved = time.monotonic()
     total = config.epochs * len(batches.plan(0))
     plan = batches.plan(state.epoch)
@@ -107,82 +127,85 @@ def fit(
         progress.start_at(state.global_step)
         while not _finished(state, config):
             model.train()
+            pace = Pace()
             for step in range(state.step, len(plan)):
+                begin = time.monotonic()
                 batch = _to(batches.build(state.epoch, step, plan[step]), device)
-                _set_rate(optimizer, _rate(config, state.global_step, total))
-                _train_step(model, optimizer, batch, config, state, progress)
+                done = _train_step(steps, batch, _rate(config, state.global_step, total), config, state)
+                progress.advance(epoch=state.epoch + 1, loss=done.losses["loss"])
                 state.step = step + 1
+                pace.batches += done.batches
+                pace.events += done.events
+                pace.seconds += time.monotonic() - begin
                 if stop.is_set() or time.monotonic() - saved > run.checkpoint_seconds:
-                    _save(checkpoints, model, optimizer, state)
+                    _save(checkpoints, model, steps, state)
                     saved = time.monotonic()
                 if stop.is_set():
                     raise SystemExit(143)
-            _end_epoch(model, state, len(plan), validate, monitor, run)
+            said = _end_epoch(model, state, validate, monitor)
+            run.say(f"{said}  {pace.seconds:.1f} s, " + _rates(pace))
+            if speed is not None:
+                speed |= pace.numbers()
             if time.monotonic() - saved > min(run.checkpoint_seconds, 5) or _finished(state, config):
-                _save(checkpoints, model, optimizer, state)
+                _save(checkpoints, model, steps, state)
                 saved = time.monotonic()
             plan = batches.plan(state.epoch)
+    steps.finish()
     if state.best_weights is not None:
         model.load_state_dict(state.best_weights)
     model.eval()
     return state.history
 
 
-def _train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Any,
-    config: TrainingConfig,
-    state: State,
-    shown: Progress,
-) -> None:
-    losses: dict[str, Tensor] = model.loss(batch)  # type: ignore[operator]
-    optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-    values = {name: value.item() for name, value in losses.items()}
-    if not math.isfinite(values["loss"]) or not math.isfinite(norm.item()):
+def _steps(model: nn.Module, config: TrainingConfig, run: Run) -> Steps:
+    if isinstance(model, HasSteps):
+        return model.steps(config, run.seed)
+    return GradientSteps(model, config.weight_decay, config.clip_norm)
+
+
+def _train_step(steps: Steps, batch: Any, rate: float, config: TrainingConfig, state: State) -> Done:
+    try:
+        done = steps.step(batch, rate)
+    except TrainingError as error:
         raise TrainingError(
-            f"epoch {state.epoch + 1}, step {state.step + 1}: loss {values['loss']:.4g}, gradient norm "
-            f"{norm.item():.4g}; lower training.learning_rate ({config.learning_rate:g}), or look for extreme values "
-            "in the input"
-        )
-    optimizer.step()
-    for name, value in values.items():
-        state.sums[name] = state.sums.get(name, 0.0) + value
+            f"epoch {state.epoch + 1}, step {state.step + 1}: {error}; lower training.learning_rate "
+            f"({config.learning_rate:g}), or look for extreme values in the input"
+        ) from None
+    for name, value in done.losses.items():
+        state.sums[name] = state.sums.get(name, 0.0) + value * done.weight
+    state.weight += done.weight
     state.global_step += 1
-    shown.advance(epoch=state.epoch + 1, loss=values["loss"])
+    return done
 
 
-def _end_epoch(model: nn.Module, state: State, steps: int, validate: Validate | None, monitor: str, run: Run) -> None:
+def _end_epoch(model: nn.Module, state: State, validate: Validate | None, monitor: str) -> str:
+    """Closes an epoch and returns what is to be said of it."""
     entry: dict[str, float] = {"epoch": state.epoch + 1}
-    entry |= {name: total / steps for name, total in state.sums.items()}
+    entry |= {name: total / state.weight for name, total in state.sums.items()}
+    said = f"epoch {state.epoch + 1}: loss {entry['loss']:.4f}"
     if validate is not None:
         model.eval()
         entry |= validate()
         if entry[monitor] > state.best:
             state.best, state.best_epoch = entry[monitor], state.epoch + 1
             state.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        run.say(
-            f"epoch {state.epoch + 1}: loss {entry['loss']:.4f}  {monitor} {entry[monitor]:.4f} (best {state.best:.4f})"
-        )
+        said += f"  {monitor} {entry[monitor]:.4f} (best {state.best:.4f})"
     state.history.append(entry)
     state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+    state.weight = 0.0
+    return said
+
+
+def _rates(pace: Pace) -> str:
+    numbers = pace.numbers()
+    events = f", {numbers['events_per_second']:,.0f} events/s" if pace.events else ""
+    return f"{numbers['batches_per_second']:,.0f} batches/s{events}"
 
 
 def _finished(state: State, config: TrainingConfig) -> bool:
     waited = state.epoch - state.best_epoch
     stopped = config.patience > 0 and state.best_weights is not None and waited >= config.patience
     return state.epoch >= config.epochs or stopped
-
-
-def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
 
 
 def _rate(config: TrainingConfig, step: int, total: int) -> float:
@@ -194,27 +217,23 @@ def _rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _save(checkpoints: Checkpoints, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+def _save(checkpoints: Checkpoints, model: nn.Module, steps: Steps, state: State) -> None:
     rng = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state()
     checkpoints.save(
         state.global_step,
-        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng, "state": dict(vars(state))},
+        state.epoch,
+        {"model": model.state_dict(), "steps": steps.state_dict(), "rng": rng, "state": dict(vars(state))},
     )
 
 
-def _restore(checkpoints: Checkpoints, model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> State:
+def _restore(checkpoints: Checkpoints, model: nn.Module, steps: Steps, run: Run) -> State:
     found = checkpoints.load()
     if found is None:
         return State()
     model.load_state_dict(found["model"])
-    optimizer.load_state_dict(found["optimizer"])
+    steps.load_state_dict(found["steps"])
     torch.set_rng_state(found["rng"]["cpu"])
     if torch.cuda.is_available() and "cuda" in found["rng"]:
         torch.cuda.set_rng_state(found["rng"]["cuda"])
