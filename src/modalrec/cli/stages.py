@@ -33,6 +33,13 @@ Checkpoints = Annotated[
         "By default beside the output, and removed when that is complete.",
     ),
 ]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Read pickled DataFrames of sessions, as data alone: the source `sessions` with allow_pickle=true.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no metrics.")]
 
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -46,6 +53,12 @@ COMMON: dict[str, tuple[Any, Any]] = {
 }
 """From the name of an option that every stage has to its type and default."""
 
+OWN: dict[str, dict[str, tuple[Any, Any]]] = {"ingest": {"allow_pickle": (AllowPickle, False)}}
+"""From a stage to the options that it alone has."""
+
+PICKLED = {"source": {"name": "sessions", "allow_pickle": True}}
+"""What `--allow-pickle` sets: no other source reads pickles."""
+
 
 def add_stage_commands(app: typer.Typer) -> None:
     """Adds the stages, in order, to the commands."""
@@ -53,19 +66,28 @@ def add_stage_commands(app: typer.Typer) -> None:
         app.command(name, help=_help(name, spec), rich_help_panel="Stages")(_command(name, spec))
 
 
-def resolve_config(stage: str, preset: str | None, config: str | None, assignments: list[str]) -> Config:
+def resolve_config(
+    stage: str, preset: str | None, config: str | None, assignments: list[str], allow_pickle: bool = False
+) -> Config:
     """A stage's configuration from the three places where a command takes settings, later ones winning."""
     _, config_class = load_stage(stage)
-    layers = [load_preset(preset).get(stage) or {}] if preset else []
+    layers: list[dict[str, Any]] = [PICKLED] if allow_pickle else []
+    layers += [load_preset(preset).get(stage) or {}] if preset else []
     if config:
         layers.append(load_file(Path(config)))
-    return resolve(config_class, *layers, parse_assignments(assignments), where=stage)
+    resolved = resolve(config_class, *layers, parse_assignments(assignments), where=stage)
+    source = getattr(resolved, "source", None)
+    if allow_pickle and not getattr(source, "allow_pickle", False):
+        name = getattr(source, "name", None)
+        raise ConfigError(f"--allow-pickle: the source is {name} here, and only sessions reads pickles; leave it out")
+    return resolved
 
 
 def run_stage(name: str, options: dict[str, Any]) -> None:
-    """Runs a stage with a command's options: edges, and those of `COMMON`."""
+    """Runs a stage with a command's options: edges, those of `COMMON`, and its own."""
     spec = STAGES[name]
-    config = resolve_config(name, options["preset"], options["config"], options["set"])
+    given = (options["preset"], options["config"], options["set"])
+    config = resolve_config(name, *given, allow_pickle=options.get("allow_pickle", False))
     _check_device(options["device"])
     output = options[spec.outputs[0]].rstrip("/")
     checkpoints = options["checkpoints"] or f"{output}.checkpoints"
@@ -74,8 +96,8 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
     with ExitStack() as stack:
         # Outputs first: a place that is taken shall be found before anything is downloaded.
         folders = {edge: stack.enter_context(delivered(options[edge])) for edge in spec.outputs}
-        given = {edge: options[edge] for edge in (*spec.inputs, *spec.optional) if options[edge]}
-        folders |= {edge: stack.enter_context(localized(place)) for edge, place in given.items()}
+        edges = {edge: options[edge] for edge in (*spec.inputs, *spec.optional) if options[edge]}
+        folders |= {edge: stack.enter_context(localized(place)) for edge, place in edges.items()}
         metrics = function(**folders, config=config, run=run)
     if not options["checkpoints"]:
         remove(checkpoints)
@@ -89,7 +111,7 @@ def _command(name: str, spec: StageSpec) -> Any:
     parameters = [_edge(edge, "Input") for edge in spec.inputs]
     parameters += [_edge(edge, "Optional input", optional=True) for edge in spec.optional]
     parameters += [_edge(edge, "Output") for edge in spec.outputs]
-    for option, (annotation, default) in COMMON.items():
+    for option, (annotation, default) in (OWN.get(name, {}) | COMMON).items():
         parameters.append(_parameter(option, annotation, default))
     # typer reads signatures; this one is written from the stage's edges.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -191,6 +191,7 @@ def _dtype(made: Any) -> np.dtype[Any]:
     if text != "M8":
         return np.dtype(object) if text == "O8" else np.dtype(text).newbyteorder(order)
     unit, count = made.state[8][1][:2]
+    unit = bytes(_bytes(unit))
     if unit not in UNITS or count != 1:
         raise ValueError(f"times in units of {count} {unit!r}")
     return np.dtype(f"{order}M8[{UNITS[unit]}]")
