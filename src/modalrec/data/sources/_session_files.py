@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from modalrec.data.archives import is_inside
-from modalrec.data.delimited import read_delimited, read_header
+from modalrec.data.delimited import UNREADABLE, open_binary, read_delimited, read_header
 from modalrec.data.pickles import read_frame
 from modalrec.data.sources._columns import convert, open_parquet, read_parquet
 from modalrec.errors import ConfigError, DataError, Problems
@@ -142,8 +142,17 @@ def stem(path: Path) -> str:
 
 
 def delimiter_of(path: Path) -> str:
-    """What the name of a text file says of its delimiter."""
-    return "\t" if Path(path.name.removesuffix(".gz")).suffix in (".txt", ".tsv") else ","
+    """What the name of a text file says of its delimiter, unless the first line has none of it and another instead."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    if suffix not in TEXTS:
+        return ","
+    said = "\t" if suffix in (".txt", ".tsv") else ","
+    with open_binary(path) as file:
+        try:
+            line = file.readline(1 << 16)
+        except UNREADABLE:
+            return said  # Whoever reads the file says what is wrong with it.
+    return said if said.encode() in line else next((mark for mark in "\t,;" if mark.encode() in line), said)
 
 
 def _looks_like_sessions(path: Path) -> bool:

@@ -66,7 +66,8 @@ class Sessions(Source):
             test: The prepared test files.
             columns: Column names of the events.
             header: Column names of text files that have none in their first line.
-            delimiter: Of text files; by default a tab in .txt and .tsv, a comma in others.
+            delimiter: Of text files; by default a tab in .txt and .tsv, a comma in others, or what their first line has
+                instead of it.
             time_format: s, ms, us or ns since 1970, iso, or a pattern of strptime; parquet's times know theirs.
             time_resolution: What times are rounded down to; ms keeps order within a second.
             keep_types: Kinds of event that are kept.
