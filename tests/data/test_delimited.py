@@ -122,3 +122,15 @@ def test_what_is_no_gzip_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.csv: no such file"):
         rows(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize("name", ["plain.csv", "packed.csv.gz"])
+def test_a_file_without_a_header_has_its_columns_named(tmp_path, name):
+    path = write(tmp_path, "10,x,a,4.5\n20,,b,\n", name)
+    names = ["time", "note", "user", "rating"]
+    assert [tuple(row.values()) for row in rows(path, names=names)] == [("a", 4.5, 10), ("b", None, 20)]
+    with pytest.raises(DataError, match="no column 'rating'; found 'time', 'user'"):
+        rows(path, names=["time", "user"])
+    short = write(tmp_path, "10,x,a,4.5\n20,b\nnoon,,c,1\n", name)
+    with pytest.raises(DataError, match=r"(?s)line 2: 2 cells, expected 4.*line 3, time: 'noon' is not a number"):
+        rows(short, names=names)

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modalrec.data.describe import describe_order, describe_split
-from modalrec.data.splits import TEST, TRAIN, VALID
+from modalrec.data.describe import describe_order, describe_sessions, describe_split
+from modalrec.data.splits import FULL_ONLY, TEST, TRAIN, VALID
 from tests.raw import real_data, real_ml100k
 
 
@@ -68,4 +68,28 @@ def test_targets_out_of_reach_are_counted():
         "test_cold_users": 1,
         "test_users_without_train": 1,
         "test_unseen_items": 1,
+    }
+
+
+def test_every_event_of_a_session_but_the_first_is_a_target():
+    users = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2], np.int32)
+    items = np.array([0, 1, 0, 0, 5, 3, 5, 1, 5], np.int32)
+    split = np.array([TRAIN, TRAIN, FULL_ONLY, VALID, VALID, FULL_ONLY, TEST, TEST, TEST], np.int8)
+    facts = describe_sessions(users, items, split, 6)
+    assert facts == {
+        "train_events": 2,
+        "train_sessions": 1,
+        "train_items": 2,
+        "train_targets": 1,
+        "valid_events": 2,
+        "valid_sessions": 1,
+        "valid_items": 2,
+        "valid_targets": 1,
+        "valid_unseen_items": 1,
+        "test_events": 3,
+        "test_sessions": 1,
+        "test_items": 2,
+        "test_targets": 2,
+        "test_unseen_items": 1,
+        "full_only_events": 2,
     }

@@ -81,3 +81,58 @@ def test_without_times_repeats_are_events_of_their_own():
     assert events.timestamps is None
     assert not events.exact_repeats().any()
     assert events.once("first").sum() == 1
+
+
+@given(rows)
+def test_a_silence_begins_a_session(events):
+    ordered = gathered(events)
+    cut, owners = ordered.cut_at_gaps(1)
+    sessions: list[tuple] = []
+    last: tuple | None = None
+    for user, item, time, _ in plain(ordered):
+        if last is None or user != last[0] or time - last[1] > 1:
+            sessions.append((user, []))
+        sessions[-1][1].append((item, time))
+        last = (user, time)
+    assert owners.tolist() == [user for user, _ in sessions]
+    expected = [(number, *event) for number, (_, own) in enumerate(sessions) for event in own]
+    assert [event[:3] for event in plain(cut)] == expected
+
+
+def test_a_gap_is_in_seconds_whatever_the_ticks():
+    times = np.array([0, 3_600_000, 7_200_001], np.int64)
+    events = Events(np.zeros(3, np.int32), np.zeros(3, np.int32), times, per_second=1000)
+    assert events.cut_at_gaps(3600)[0].users.tolist() == [0, 0, 1]
+
+
+@given(rows)
+def test_the_first_of_consecutive_repeats_stays(events):
+    ordered = gathered(events)
+    listed = [event[:2] for event in plain(ordered)]
+    repeats = [place > 0 and listed[place - 1] == event for place, event in enumerate(listed)]
+    assert ordered.repeats_in_a_row().tolist() == repeats
+
+
+@given(rows)
+def test_users_in_the_order_of_their_starts(events):
+    ordered = gathered(events)
+    listed = plain(ordered)
+    starts = {user: min(time for other, _, time, _ in listed if other == user) for user, *_ in listed}
+    expected = sorted(listed, key=lambda event: (starts[event[0]], event[0]))
+    assert plain(ordered.take(ordered.by_start())) == expected
+
+
+def test_events_of_one_time_by_rank():
+    drawn = [(0, 2, 5, 1), (0, 0, 5, 1), (0, 1, 5, 1), (0, 3, 4, 1)]
+    rows_of = {f"i{item}": item for item in range(4)}
+    ranks = np.array([1, 2, 0, 3], np.int32)
+    events = collect(batches(drawn), rows_of, timestamps=True, ratings=False, ties=ranks)[0]
+    assert events.items.tolist() == [3, 2, 0, 1]
+
+
+def test_context_stays_whatever_its_item():
+    record = {"user_id": "u", "item_id": "", "timestamp": 5, "rating": None}
+    batch = pa.RecordBatch.from_pylist([record | {"role": role} for role in (-1, 0)], EVENT_ROWS)
+    events, found = collect([batch], {"i0": 0}, timestamps=True, ratings=False, roles=True)
+    assert (events.items.tolist(), events.roles.tolist()) == ([-1], [-1])
+    assert found.unknown == {"": 1}
