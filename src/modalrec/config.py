@@ -19,6 +19,18 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def defaults(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults that settings are merged over, of the fields that are configurations themselves.
+
+        A setting of one field of a part leaves the rest of the part at its default in this class.
+
+        Args:
+            settings: All settings, for a class in which one of them decides the defaults of others.
+        """
+        fields = {name: field.default for name, field in cls.model_fields.items()}
+        return {name: part.model_dump() for name, part in fields.items() if isinstance(part, BaseModel)}
+
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -34,11 +46,8 @@ def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> 
     Raises:
         ConfigError: All wrong keys and values at once, unknown keys with the nearest known one.
     """
-    # A setting of one field of a part leaves the rest of the part at its default in this class.
-    defaults = {name: field.default for name, field in cls.model_fields.items()}
-    merged = {name: part.model_dump() for name, part in defaults.items() if isinstance(part, BaseModel)}
-    for layer in layers:
-        merged = _merge(merged, layer)
+    merged = _layered(cls.defaults({}), layers)
+    merged = _layered(cls.defaults(merged), layers)
     try:
         return cls.model_validate(merged)
     except ValidationError as error:
@@ -107,6 +116,13 @@ def load_preset(name: str) -> dict[str, Any]:
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as plain JSON values, every default written out."""
     return json.loads(config.model_dump_json())
+
+
+def _layered(base: Mapping[str, Any], layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    merged = dict(base)
+    for layer in layers:
+        merged = _merge(merged, layer)
+    return merged
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

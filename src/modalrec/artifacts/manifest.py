@@ -86,10 +86,11 @@ class Manifest(Config):
 
 @dataclass
 class Stage:
-    """A stage at work: where it puts its output and what it has to say of it."""
+    """A stage at work: where it puts its output and what it has to say of it; costs are no part of the identity."""
 
     folder: Path
     statistics: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 def read_manifest(folder: Path, kind: str, *, verify: bool = True) -> Manifest:
@@ -162,6 +163,7 @@ def write_artifact(
             "cost": {
                 "seconds": round(time.monotonic() - begin, 3),
                 "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+                **work.cost,
             },
             "lineage": _lineage(inputs),
         }

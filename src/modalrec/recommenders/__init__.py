@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +27,8 @@ from modalrec.training.batches import Batches
 BASE_KIND = "recommenders"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+CONTENT = "item_space.content"
+"""Name of the items' vectors among the weights."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class ItemSpace:
         titles: [N] titles, for people.
         codes: [N, L] semantic IDs, or None for models without codes.
         codebook_sizes: [L] codes per level, the collision position last; empty without codes.
+        content: [N, V] one vector an item, zero where it has none; None for models without content.
     """
 
     item_ids: list[str]
     titles: list[str]
     codes: NDArray[np.int32] | None = None
     codebook_sizes: tuple[int, ...] = ()
+    content: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -85,11 +89,15 @@ class Recommender(nn.Module, ABC):
 
     Attributes:
         Config: The configuration class, with `name: Literal["<module>"]`.
-        needs: The edges it is built from besides the dataset: "codes".
+        needs: The edges it is built from besides the dataset: "codes", "embeddings".
+        exact: It is a `Scorer` too, whose scores of the whole catalogue are its natural way to rank.
+        training_defaults: Where the defaults of `TrainingConfig` do not suit it.
     """
 
     Config: ClassVar[type[Config]]
     needs: ClassVar[frozenset[str]] = frozenset()
+    exact: ClassVar[bool] = False
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
     config: Any
     items: ItemSpace
 
@@ -97,6 +105,11 @@ class Recommender(nn.Module, ABC):
         """Keeps both arguments; a model then builds its modules, from the global torch generator."""
         super().__init__()
         self.config, self.items = config, items
+
+    @classmethod
+    def edges(cls, config: Any) -> frozenset[str]:
+        """The edges that a model with these settings is built from; `needs` where settings change nothing."""
+        return cls.needs
 
     @abstractmethod
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
@@ -128,6 +141,20 @@ class Scorer(ABC):
     def score(self, prepared: Any, begin: int, end: int) -> NDArray[np.float32]:
         """Scores [B, end - begin] of the items with these indices; the same tile always gives the same bits."""
 
+    def score_into(self, prepared: Any, begin: int, end: int, out: NDArray[np.float32]) -> None:
+        """Writes what `score` gives into `out`, [B, end - begin], column-major.
+
+        A scorer that is one matrix product writes it there: `np.matmul(states_BD, vectors_ND[begin:end].T, out=out)`.
+        """
+        out[...] = self.score(prepared, begin, end)
+
+    def score_of(self, prepared: Any, items: NDArray[np.int32]) -> NDArray[np.float32] | None:
+        """One item's score for each history, [B], up to rounding; or None if that costs more than a share of `score`.
+
+        With it the evaluator needs each tile once: `np.einsum("bd,bd->b", states_BD, vectors_ND[items])`.
+        """
+        return None
+
 
 BASE = Recommender
 
@@ -139,7 +166,10 @@ def save_recommender(folder: Path, model: Recommender) -> None:
     if items.codes is not None:
         columns["semantic_id"] = list(items.codes)
     pq.write_table(pa.table(columns), folder / "items.parquet")
-    save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    if items.content is not None:
+        tensors[CONTENT] = torch.from_numpy(items.content)
+    save_file(tensors, folder / WEIGHTS)
     write_json(folder / CONFIG, {"recommender": dump(model.config), "codebook_sizes": list(items.codebook_sizes)})
 
 
@@ -154,11 +184,12 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         config = TypeAdapter(plugins.any_config(BASE_KIND)).validate_python(written["recommender"])
         table = pq.read_table(folder / "items.parquet")
         codes = np.stack(table["semantic_id"].to_numpy()) if "semantic_id" in table.column_names else None
-        items = ItemSpace(
-            table["item_id"].to_pylist(), table["title"].to_pylist(), codes, tuple(written["codebook_sizes"])
-        )
+        weights = load_file(folder / WEIGHTS)
+        content = weights.pop(CONTENT).numpy() if CONTENT in weights else None
+        names, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
+        items = ItemSpace(names, titles, codes, tuple(written["codebook_sizes"]), content)
         model: Recommender = plugins.create(BASE_KIND, config, items)
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(weights)
     except (
         OSError,
         ValueError,

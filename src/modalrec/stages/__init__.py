@@ -54,10 +54,13 @@ STAGES = {
     ),
     "quantize": StageSpec(("embeddings",), ("codes",), "Turn vectors into semantic IDs."),
     "pretrain": StageSpec(
-        ("dataset",), ("pretrained",), "Train a recommender on perturbed histories.", optional=("codes",)
+        ("dataset",), ("pretrained",), "Train a recommender on perturbed histories.", optional=("codes", "embeddings")
     ),
     "finetune": StageSpec(
-        ("dataset",), ("model",), "Train a recommender on histories as they are.", optional=("codes", "pretrained")
+        ("dataset",),
+        ("model",),
+        "Train a recommender on histories as they are.",
+        optional=("codes", "embeddings", "pretrained"),
     ),
     "evaluate": StageSpec(
         ("dataset", "model"),

@@ -13,6 +13,7 @@ def finetune(
     dataset: Path,
     model: Path,
     codes: Path | None = None,
+    embeddings: Path | None = None,
     pretrained: Path | None = None,
     *,
     config: TrainConfig,
@@ -24,6 +25,7 @@ def finetune(
         dataset: The dataset.
         model: Where to write the model.
         codes: Semantic IDs, for models that need them.
+        embeddings: Items' vectors, for models that need them.
         pretrained: The model to start from; without it training starts from random weights.
         config: Model and training.
         run: The stage's run.
@@ -34,6 +36,8 @@ def finetune(
     manifests = {"dataset": read_manifest(dataset, "dataset")}
     if codes is not None:
         manifests["codes"] = read_manifest(codes, "codes")
+    if embeddings is not None:
+        manifests["embeddings"] = read_manifest(embeddings, "embeddings")
     if pretrained is not None:
         manifests["pretrained"] = read_manifest(pretrained, "model")
-    return train(model, dataset, codes, pretrained, manifests, augment=False, config=config, run=run)
+    return train(model, dataset, codes, embeddings, pretrained, manifests, augment=False, config=config, run=run)

@@ -10,7 +10,13 @@ Config = TrainConfig
 
 
 def pretrain(
-    dataset: Path, pretrained: Path, codes: Path | None = None, *, config: TrainConfig, run: Run
+    dataset: Path,
+    pretrained: Path,
+    codes: Path | None = None,
+    embeddings: Path | None = None,
+    *,
+    config: TrainConfig,
+    run: Run,
 ) -> dict[str, float]:
     """Trains on histories that are cut and thinned at random, so that later training starts from robust weights.
 
@@ -18,6 +24,7 @@ def pretrain(
         dataset: The dataset.
         pretrained: Where to write the model.
         codes: Semantic IDs, for models that need them.
+        embeddings: Items' vectors, for models that need them.
         config: Model and training.
         run: The stage's run.
 
@@ -27,4 +34,6 @@ def pretrain(
     manifests = {"dataset": read_manifest(dataset, "dataset")}
     if codes is not None:
         manifests["codes"] = read_manifest(codes, "codes")
-    return train(pretrained, dataset, codes, None, manifests, augment=True, config=config, run=run)
+    if embeddings is not None:
+        manifests["embeddings"] = read_manifest(embeddings, "embeddings")
+    return train(pretrained, dataset, codes, embeddings, None, manifests, augment=True, config=config, run=run)

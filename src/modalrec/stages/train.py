@@ -1,8 +1,9 @@
 """What `pretrain` and `finetune` share: building a recommender from the edges, training it, writing its folder."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from modalrec.artifacts import Manifest, write_artifact
 from modalrec.artifacts.codes import read_codes
+from modalrec.artifacts.embeddings import load as load_embeddings
 from modalrec.artifacts.files import write_json
 from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.config import Config, dump
@@ -34,8 +36,12 @@ class TrainConfig(Config):
 
     Attributes:
         recommender: The model.
-        training: How to train it.
+        training: How to train it; the model decides the defaults.
         split: Whose train part to learn from, and whose validation part to stop by.
+        fit_on: `train_and_valid` learns from both, without validation and for all epochs: the final model of a protocol
+            whose settings were chosen before.
+        targets: Rank each user's last event of the validation part, or every one: each next item of a session.
+        unseen_items: What to do with validation events whose item has no train event: rank them, or drop them first.
         shuffle_histories: Destroy the order inside every history first: a control that shows what order is worth.
         monitor: The metric on the validation part whose best epoch is kept.
         mask_seen: Leave the items of a user's history out of the ranking that is monitored.
@@ -45,18 +51,29 @@ class TrainConfig(Config):
 
     recommender: any_config("recommenders") = EncoderDecoderConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
-    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    split: Literal["leave_one_out", "temporal", "sessions"] = "leave_one_out"
+    fit_on: Literal["train", "train_and_valid"] = "train"
+    targets: Literal["last", "every"] = "last"
+    unseen_items: Literal["keep", "drop"] = "keep"
     shuffle_histories: bool = False
     monitor: Literal["recall_10", "ndcg_10", "mrr_10", "recall_20", "ndcg_20", "mrr_20"] = "ndcg_10"
     mask_seen: bool = True
     validation_users: int = Field(5000, ge=1)
     skip_without_split: bool = False
 
+    @classmethod
+    def defaults(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The recommender's own training defaults over the general ones."""
+        found = super().defaults(settings)
+        model = discover("recommenders").get((settings.get("recommender") or {}).get("name", ""))
+        return {**found, "training": {**found["training"], **model.training_defaults}} if model else found
+
 
 def train(
     folder: Path,
     dataset: Path,
     codes: Path | None,
+    embeddings: Path | None,
     start: Path | None,
     manifests: Mapping[str, Manifest],
     *,
@@ -70,6 +87,7 @@ def train(
         folder: Where to write.
         dataset: The dataset.
         codes: Semantic IDs, for models that need them.
+        embeddings: Items' vectors, for models that need them.
         start: A model of the same shape whose weights training starts from; None starts from random ones.
         manifests: Of all inputs, by edge.
         augment: Train on the model's perturbed histories.
@@ -89,7 +107,9 @@ def train(
     sequences = Sequences.load(dataset, split)
     if config.shuffle_histories:
         sequences = sequences.shuffled(run.rng("shuffle"))
-    model = _build(config, _item_space(dataset, codes), manifests)
+    if config.fit_on == "train_and_valid":
+        sequences = sequences.with_valid()
+    model = _build(config, _item_space(dataset, codes, embeddings), manifests)
     if start is not None:
         _refuse_foreign(start, manifests, config)
         _start_from(model, start)
@@ -97,6 +117,7 @@ def train(
     if training.epochs and not len(batches.plan(0)):
         raise DataError(f"{dataset}: no user has two train events in the split {config.split}; lower min_user_events")
     with write_artifact(folder, "model", stage=run.stage, config=config, seed=run.seed, inputs=manifests) as work:
+        speed: dict[str, float] = {}
         curves = fit(
             model,
             batches,
@@ -105,6 +126,7 @@ def train(
             fingerprint=fingerprint(run.stage, config, run.seed, manifests),
             validate=_validation(model, sequences, config, run),
             monitor=config.monitor,
+            speed=speed,
         )
         save_recommender(work.folder, model)
         write_json(work.folder / "curves.json", curves)
@@ -112,7 +134,8 @@ def train(
         work.statistics |= {f"valid_{name}": value for name, value in best.items() if "_" in name}
         work.statistics |= {"epochs": len(curves), "best_epoch": best.get("epoch", 0)}
         work.statistics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    return dict(work.statistics)
+        work.cost |= speed
+    return {**work.statistics, **speed}
 
 
 def _possible(config: TrainConfig, dataset: Manifest, run: Run) -> tuple[TrainingConfig, str]:
@@ -126,7 +149,7 @@ def _possible(config: TrainConfig, dataset: Manifest, run: Run) -> tuple[Trainin
 
 def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manifest]) -> Recommender:
     name = config.recommender.name
-    missing = discover("recommenders")[name].needs - manifests.keys()
+    missing = discover("recommenders")[name].edges(config.recommender) - manifests.keys()
     if missing:
         raise ConfigError(f"recommender {name}: needs {', '.join(sorted(missing))}; give --{min(missing)}")
     model: Recommender = create("recommenders", config.recommender, items)
@@ -136,12 +159,13 @@ def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manife
 def _refuse_foreign(start: Path, manifests: Mapping[str, Manifest], config: TrainConfig) -> None:
     """Weights that saw another part of the data, or codes of another meaning, are no start."""
     pretrained = manifests["pretrained"]
-    for edge in ("dataset", "codes"):
+    for edge in ("dataset", "codes", "embeddings"):
         here = manifests[edge].digest if edge in manifests else None
         if pretrained.inputs.get(edge) != here:
             raise ArtifactError(f"{start}: was trained with other {edge}; give the same --{edge}, or pretrain again")
-    for field in ("split", "shuffle_histories"):
-        there, here = pretrained.config.get(field), getattr(config, field)
+    for field in ("split", "shuffle_histories", "fit_on"):
+        here = getattr(config, field)
+        there = pretrained.config.get(field, here)
         if there != here:
             raise ConfigError(f"{start}: was trained with {field}={there}, this is {here}; pretrain with the same")
 
@@ -157,31 +181,54 @@ def _start_from(model: Recommender, start: Path) -> None:
     model.load_state_dict(source.state_dict())
 
 
-def _item_space(dataset: Path, codes: Path | None) -> ItemSpace:
+def _item_space(dataset: Path, codes: Path | None, embeddings: Path | None) -> ItemSpace:
     table = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "title"])
     item_ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
-    if codes is None:
-        return ItemSpace(item_ids, titles)
-    coded_ids, codes_NL, sizes = read_codes(codes)
-    if coded_ids != item_ids:
-        lacking = sorted(set(item_ids) - set(coded_ids))
-        example = f" (first: {lacking[0]})" if lacking else ""
-        raise ArtifactError(
-            f"{codes}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} items have no "
-            f"code{example}; run embed, fuse and quantize on this dataset"
-        )
-    return ItemSpace(item_ids, titles, np.asarray(codes_NL, np.int32), tuple(sizes))
+    space = ItemSpace(item_ids, titles)
+    if codes is not None:
+        coded_ids, codes_NL, sizes = read_codes(codes)
+        _refuse_other_items(codes, coded_ids, item_ids, "code", "embed, fuse and quantize")
+        space = replace(space, codes=np.asarray(codes_NL, np.int32), codebook_sizes=tuple(sizes))
+    if embeddings is not None:
+        given = load_embeddings(embeddings)
+        _refuse_other_items(embeddings, given.item_ids.tolist(), item_ids, "vector", "embed and fuse")
+        space = replace(space, content=np.ascontiguousarray(given.vectors_ND))
+    return space
+
+
+def _refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:
+    if given == item_ids:
+        return
+    lacking = sorted(set(item_ids) - set(given))
+    example = f" (first: {lacking[0]})" if lacking else ""
+    raise ArtifactError(
+        f"{folder}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} items have no "
+        f"{what}{example}; run {stages} on this dataset"
+    )
 
 
 def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run) -> Validate | None:
-    targets = sequences.targets(VALID)
+    candidates = None
+    if config.unseen_items == "drop":
+        sequences = sequences.known()
+        candidates = sequences.train_counts() > 0
+    targets = sequences.targets(VALID, every=config.targets == "every")
     if not len(targets):
         return None
     targets = targets.sample(config.validation_users, run.rng("validation"))
     quiet = Run(stage=run.stage, seed=run.seed, device=run.device, quiet=True)
 
     def validate() -> dict[str, float]:
-        ranking = rank(model, sequences, targets, mask_seen=config.mask_seen, k=VALIDATION_LIST, run=quiet)
+        ranking = rank(
+            model,
+            sequences,
+            targets,
+            mask_seen=config.mask_seen,
+            k=VALIDATION_LIST,
+            run=quiet,
+            exhaustive=model.exact,
+            candidates=candidates,
+        )
         return {
             name: value
             for name, value in measure(ranking, (10, VALIDATION_LIST)).items()
