@@ -48,7 +48,7 @@ class RecommenderContract(ConfigContract):
 
     plugin: type[Recommender]
     settings: dict[str, Any] = {}
-    training = TrainingConfig(epochs=30, batch_size=32, learning_rate=3e-3)
+    training: dict[str, Any] = {"epochs": 30, "batch_size": 32}
 
     def build(self, seed: int = 0) -> Recommender:
         """A small model with random weights."""
@@ -111,7 +111,7 @@ class RecommenderContract(ConfigContract):
         """A quality floor: well above popularity, which knows no order."""
         sequences, run = walks(), Run("contract", quiet=True)
         targets = sequences.targets(VALID)
-        model = self.trained(epochs=self.training.epochs)
+        model = self.trained(self.training["epochs"])
         trained = measure(rank(model, sequences, targets, mask_seen=False, k=5, run=run), (1, 5))
         popular = measure(rank(Popularity(sequences), sequences, targets, mask_seen=False, k=5, run=run), (1, 5))
         assert trained["recall_1"] > 0.5
@@ -120,13 +120,14 @@ class RecommenderContract(ConfigContract):
     def trained(self, epochs: int) -> Recommender:
         """The small model, trained on walks."""
         model = self.build()
-        batches = model.batches(walks().train(), self.training.batch_size, 0, augment=False)
-        config = self.training.model_copy(update={"epochs": epochs})
+        batches = model.batches(walks().train(), self.training["batch_size"], 0, augment=False)
+        settings = {"learning_rate": 3e-3, **model.training_defaults, **self.training, "epochs": epochs}
+        config = TrainingConfig.model_validate(settings)
         fit(model, batches, config=config, run=Run("contract", device="cpu", quiet=True), fingerprint="contract")
         return model
 
     def first_batch(self, model: Recommender) -> Tensor:
         """The first batch of an epoch."""
-        batches = model.batches(walks().train(), self.training.batch_size, 0, augment=False)
+        batches = model.batches(walks().train(), self.training["batch_size"], 0, augment=False)
         batch: Tensor = batches.build(0, 0, batches.plan(0)[0])
         return batch
