@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from modalrec.artifacts import read_manifest
@@ -158,3 +159,20 @@ def test_checkpoints_given_by_the_user_stay(cli: Cli, tmp_path: Path) -> None:
     words = ["--source", source, "--dataset", tmp_path / "dataset", "--preset", "tiny", "--checkpoints", checkpoints]
     assert cli("ingest", *words)[0] == 0
     assert checkpoints.is_dir()
+
+
+def test_a_pickle_needs_a_flag(cli: Cli, tmp_path: Path) -> None:
+    rows = [(session, "ab"[step], 43_200 * session + step) for session in range(12) for step in range(2)]
+    frame = pd.DataFrame(rows, columns=["SessionId", "ItemId", "Time"])
+    (tmp_path / "raw").mkdir()
+    frame.to_pickle(tmp_path / "raw" / "clicks.pickle")
+    words = ["ingest", "--source", tmp_path / "raw", "--dataset", tmp_path / "dataset"]
+    code, _, err = cli(*words)
+    assert code == 2
+    assert "is a pickle, which can hold code; it is read only with --allow-pickle" in err
+    code, out, err = cli(*words, "--allow-pickle")
+    assert code == 0, err
+    assert "interactions=22" in out
+    code, _, err = cli(*words[:-1], tmp_path / "other", "--allow-pickle", "--set", "source.name=tables")
+    assert code == 2
+    assert "--allow-pickle: the source is tables here, and only sessions reads pickles; leave it out" in err
