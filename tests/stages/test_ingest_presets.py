@@ -252,7 +252,7 @@ def test_coveo_refuses_a_view_of_nothing(tmp_path: Path) -> None:
     rows = "s,event_product,detail,x,5,u\ns,event_product,detail,,6,u\ns,pageview,,,7,u\ns,event_product,detail,,8,u\n"
     header = "session_id_hash,event_type,product_action,product_skus_hash,server_timestamp_epoch_ms,hashed_url\n"
     (tmp_path / "release_10_23_2020.csv").write_text(header + rows)
-    with pytest.raises(DataError, match=r"(?s)row 2, product_skus_hash: is empty.*row 4, .*Fill or drop"):
+    with pytest.raises(DataError, match=r"(?s)row 2, product_skus_hash: is empty.*row 4, .*Mend or drop"):
         check(tmp_path, tmp_path / "dataset", "coveo", {}, 1)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from modalrec import plugins
 from modalrec.config import resolve
+from modalrec.data import delimited
 from modalrec.data.sources.sessions import Sessions
 from modalrec.errors import ConfigError, DataError
 from tests.raw import picture, real_data, write_amazon, write_atomic, write_sessions, write_tables, write_zip
@@ -118,7 +119,7 @@ def test_dates_alone_and_parquet_times(tmp_path):
     ("form", "cells", "message"),
     [
         ("iso", ["2014-04-02", "noon", "2014-13-01"], r"(?s)row 2, Time: 'noon' is no time of the form iso.*row 3"),
-        ("s", ["5", "1396437466940", "7"], r"row 2, Time: is after the year 5000 when read in s\. Set source"),
+        ("s", ["5", "1396437466940", "7"], r"row 2, Time: is after the year 5000 when read in s\. Mend"),
         ("s", ["5", "five", ""], r"(?s)line 3, Time: 'five' is not a number.*line 4, Time: is empty"),
         ("%Y", ["2014", "x", "2015"], r"row 2, Time: 'x' is no time of the form %Y"),
     ],
@@ -127,6 +128,14 @@ def test_bad_times_are_named_with_their_rows(tmp_path, form, cells, message):
     rows = "".join(f"1\tx\t{cell}\n" for cell in cells)
     with pytest.raises(DataError, match=message):
         events(text(tmp_path, "a.tsv", f"SessionId\tItemId\tTime\n{rows}"), time_format=form)
+
+
+def test_all_bad_times_of_a_file_are_in_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "BLOCK", 64)
+    cells = ["noon" if row in (3, 90) else "2014-04-02" for row in range(1, 100)]
+    folder = text(tmp_path, "a.tsv", "SessionId\tItemId\tTime\n" + "".join(f"1\tx\t{cell}\n" for cell in cells))
+    with pytest.raises(DataError, match=r"(?s)row 3, Time: 'noon' is no time .*row 90, Time.*set source\.time_format"):
+        events(folder, time_format="iso")
 
 
 def test_users_and_sessions_of_users(tmp_path):

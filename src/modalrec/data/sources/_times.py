@@ -1,7 +1,6 @@
 """Times as they stand in files of events, as milliseconds since 1970."""
 
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ from modalrec.errors import Problems
 
 UNITS = {"s": 10**3, "ms": 1, "us": 10**-3, "ns": 10**-6}
 """Milliseconds in one."""
+ADVICE = "Mend or drop these rows, or set source.time_format to s, ms, us, ns, iso, or a pattern such as %d/%m/%Y %H:%M"
 LATEST = 10**14
 """Milliseconds since 1970 at the year 5138: larger ones are in another unit."""
 ZONE = r"(Z|[+-]\d\d:?\d\d)$"
@@ -23,41 +23,28 @@ def type_for(form: str, kind: pa.DataType) -> pa.DataType:
     return pa.float64() if form in UNITS else pa.string()
 
 
-def milliseconds(column: pa.Array, form: str, *, path: Path, name: str, row: int) -> pa.Array:
+def milliseconds(column: pa.Array, form: str, problems: Problems, name: str, row: int) -> pa.Array:
     """Times as int64 milliseconds since 1970; a fraction of one is rounded, so that 0.94 s is 940.
 
     Args:
         column: Numbers or texts, or milliseconds already; none is null.
         form: A unit of `UNITS`, `iso` for ISO 8601 (also with a blank for the T, ` UTC` for the Z, or a date alone; a
             time without a zone is UTC), or a pattern of `strptime`.
-        path: The file, for messages.
+        problems: Takes what is no time; the result is of no use then.
         name: The column's name, for messages.
         row: Rows of the file before this batch.
-
-    Raises:
-        DataError: Some are no times; all of the batch in one error.
     """
-    problems = Problems(path)
     if pa.types.is_int64(column.type):
         return column
-    if form in UNITS:
-        # Seconds with decimals are floats that no millisecond is equal to: round, not floor.
-        times = pc.round(pc.multiply(column.cast(pa.float64()), float(UNITS[form])))
-        late = pc.greater(pc.abs(times), LATEST).to_numpy(zero_copy_only=False).nonzero()[0].tolist()
-        what = f"is after the year 5000 when read in {form}"
-        problems.extend([f"row {row + place + 1}, {name}" for place in late], what)
-        problems.raise_if_any("Set source.time_format to ms, us or ns, or mend the times")
-        return times.cast(pa.int64())
-    try:
-        return _parsed(column, form)
-    except (pa.ArrowException, ValueError):
-        for place, text in enumerate(column.to_pylist()):
-            try:
-                _parsed(pa.array([text]), form)
-            except (pa.ArrowException, ValueError):
-                problems.add(f"row {row + place + 1}, {name}", f"{text!r} is no time of the form {form}")
-        problems.raise_if_any("Set source.time_format: s, ms, us, ns, iso, or a pattern such as %d/%m/%Y %H:%M")
-        raise
+    if form not in UNITS:
+        return _parsed_or_noted(column, form, problems, name, row)
+    # Seconds with decimals are floats that no millisecond is equal to: round, not floor.
+    times = pc.round(pc.multiply(column.cast(pa.float64()), float(UNITS[form])))
+    late = pc.greater(pc.abs(times), LATEST)
+    places = late.to_numpy(zero_copy_only=False).nonzero()[0].tolist()
+    what = f"is after the year 5000 when read in {form}"
+    problems.extend([f"row {row + place + 1}, {name}" for place in places], what)
+    return pc.if_else(late, 0.0, times).cast(pa.int64())
 
 
 def check_form(form: str) -> None:
@@ -70,6 +57,19 @@ def check_form(form: str) -> None:
         datetime.now().strftime(form)
     except ValueError as error:
         raise ValueError(f"time_format: {form!r} is no pattern of strptime ({error})") from None
+
+
+def _parsed_or_noted(texts: pa.Array, form: str, problems: Problems, name: str, row: int) -> pa.Array:
+    """Parses at once; where that fails, halves, down to the texts that are no times."""
+    try:
+        return _parsed(texts, form)
+    except (pa.ArrowException, ValueError):
+        if len(texts) == 1:
+            problems.add(f"row {row + 1}, {name}", f"{texts[0].as_py()!r} is no time of the form {form}")
+            return pa.array([0])
+    half = len(texts) // 2
+    parts = ((texts[:half], row), (texts[half:], row + half))
+    return pa.concat_arrays([_parsed_or_noted(part, form, problems, name, begin) for part, begin in parts])
 
 
 def _parsed(texts: pa.Array, form: str) -> pa.Array:

@@ -22,10 +22,12 @@ from modalrec.data.sources._session_files import (
     named_file,
     stem,
 )
-from modalrec.data.sources._times import check_form, milliseconds, type_for
+from modalrec.data.sources._times import ADVICE, check_form, milliseconds, type_for
 from modalrec.errors import ConfigError, Problems
 
 BATCH = 100_000
+ENOUGH = 1_000
+"""Problems after which a file is not read on: it is wrong throughout."""
 
 
 class SessionColumns(config.Config):
@@ -182,14 +184,17 @@ class Sessions(Source):
         for place, (table, kinds) in enumerate(zip(self._tables, self._kinds, strict=True)):
             first_dates = self._first_dates(table, kinds) if self.config.columns.time_offset else None
             role = min(place, len(self.parts) - 1)
+            problems = Problems(table.path)
             row = 0
             for batch in table.read(self._schema(kinds, list(self._wanted))):
                 rows = dict(zip(self._wanted, batch.columns, strict=True))
-                times = self._times(rows, table.path, row, first_dates)
-                event = self._event(rows, times, role, table.path, row)
+                event = self._event(rows, self._times(rows, problems, row, first_dates), role, problems, row)
                 row += batch.num_rows
-                if event.num_rows:
+                if len(problems) > ENOUGH:
+                    break
+                if event.num_rows and not len(problems):
                     yield event
+            problems.raise_if_any(ADVICE)
         if not self.config.keep_types:
             self.counts.clear()
 
@@ -214,11 +219,11 @@ class Sessions(Source):
         return pa.schema([pa.field(self._wanted[name], types[name], nullable=name in open_) for name in meanings])
 
     def _times(
-        self, rows: Mapping[str, pa.Array], path: Path, row: int, first_dates: tuple[pa.Array, pa.Array] | None
+        self, rows: Mapping[str, pa.Array], problems: Problems, row: int, first_dates: tuple[pa.Array, pa.Array] | None
     ) -> pa.Array:
         form, name = self.config.time_format, self.config.columns.time
         if first_dates is None:
-            times = milliseconds(rows["time"], form, path=path, name=name, row=row)
+            times = milliseconds(rows["time"], form, problems, name, row)
         else:
             keys, dates = first_dates
             offsets = pc.round(rows["time_offset"]).cast(pa.int64())
@@ -229,14 +234,16 @@ class Sessions(Source):
         """The sessions of a file and the earliest date of each in milliseconds."""
         meanings = [name for name in self._wanted if name in ("session", "user", "time")]
         found: list[pa.Table] = []
+        problems = Problems(table.path)
         row = 0
         for batch in table.read(self._schema(kinds, meanings)):
             rows = dict(zip(meanings, batch.columns, strict=True))
             form, name = self.config.time_format, self.config.columns.time
-            times = milliseconds(rows["time"], form, path=table.path, name=name, row=row)
+            times = milliseconds(rows["time"], form, problems, name, row)
             row += batch.num_rows
             one = pa.table({"user": self._users(rows), "time": times})
             found.append(one.group_by("user").aggregate([("time", "min")]).rename_columns(["user", "time"]))
+        problems.raise_if_any(ADVICE)
         least = pa.concat_tables(found).group_by("user").aggregate([("time", "min")]).combine_chunks()
         keys, dates = (least.column(name).combine_chunks() for name in ("user", "time_min"))
         return keys, dates
@@ -246,7 +253,9 @@ class Sessions(Source):
         parts = [rows[name] for name in ("user", "session") if name in rows]
         return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "/")
 
-    def _event(self, rows: dict[str, pa.Array], times: pa.Array, role: int, path: Path, row: int) -> pa.RecordBatch:
+    def _event(
+        self, rows: dict[str, pa.Array], times: pa.Array, role: int, problems: Problems, row: int
+    ) -> pa.RecordBatch:
         users, items = self._users(rows), rows["item"]
         roles = None
         if self.parts:
@@ -261,9 +270,7 @@ class Sessions(Source):
             columns = (None if column is None else column.filter(kept) for column in (users, items, times, None, roles))
             return event_batch(*columns)
         empty = pc.and_(kept, pc.is_null(items)).to_numpy(zero_copy_only=False).nonzero()[0].tolist()
-        problems = Problems(path)
         problems.extend([f"row {row + place + 1}, {self.config.columns.item}" for place in empty], "is empty")
-        problems.raise_if_any("Fill or drop these rows")
         roles = pc.if_else(kept, pa.scalar(0, pa.int8()) if roles is None else roles, pa.scalar(CONTEXT, pa.int8()))
         return event_batch(users, pc.fill_null(items, ""), times, roles=roles)
 
