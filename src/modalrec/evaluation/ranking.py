@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from modalrec.data.sequences import Sequences, Targets
 from modalrec.data.splits import TEST
 from modalrec.errors import ConfigError, TrainingError
-from modalrec.evaluation.top_lists import TopLists
+from modalrec.evaluation.scan import Scan
+from modalrec.evaluation.tiles import Tiles
 from modalrec.recommenders import Recommender, Scorer, TopK
 from modalrec.run import Run
 
 # B histories of a batch, T items of a tile, U targets, k length of the lists.
 
 TieMode = Literal["conservative", "standard", "median", "tiebreaking"]
+ROUNDING = 1e-5
+"""By how much of its size a score may differ from the scorer's guess of it."""
 TIE_MODES: tuple[TieMode, ...] = get_args(TieMode)
 
 
@@ -104,7 +107,8 @@ def rank(
         k: Length of the lists that are kept; at least the largest cut-off of the metrics.
         run: Shows progress. Test targets are ranked in the stage `evaluate` alone.
         batch_size: Histories at a time.
-        tile: Items at a time; memory is batch_size x tile, whatever the catalogue's size.
+        tile: Items at a time; memory is batch_size x tile, whatever the catalogue's size, and at most 256 MB more for a
+            scorer that does not guess its targets' scores (`Scorer.score_of`).
         exhaustive: Rank a recommender that is a scorer too by all its scores instead of its lists.
         candidates: [n_items] what may be recommended, everything by default. The rest is neither counted nor listed: it
             is taken out of the lists of a recommender that gives lists, which are then shorter.
@@ -167,41 +171,43 @@ def _by_scores(
     tile: int,
 ) -> Result:
     prepared = scorer.prepare(histories)
-    kept: dict[int, NDArray[np.float32]] = {}
-
-    def scores_of(begin: int) -> NDArray[np.float32]:
-        if begin in kept:
-            return kept.pop(begin)
-        # A copy: masking must not reach an array that the scorer keeps.
-        scores_BT = np.array(scorer.score(prepared, begin, min(begin + tile, n_items)), np.float32)
-        _refuse_nan(scores_BT, batch)
-        return scores_BT
-
-    # The target's score comes from its own tile, so that equal scores are equal to the last bit.
-    target_B = np.empty(len(batch), np.float32)
-    for begin in np.unique(batch.items // tile) * tile:
-        kept.clear()
-        scores_BT = scores_of(int(begin))
-        rows = np.flatnonzero(batch.items // tile == begin // tile)
-        target_B[rows] = scores_BT[rows, batch.items[rows] - begin]
-        kept[int(begin)] = scores_BT
-    lists = TopLists(len(batch), k)
-    greater_B, equal_B = np.zeros(len(batch), np.int64), np.full(len(batch), -1, np.int64)
-    masked_rows, masked_items = _seen(batch, histories) if mask_seen else (np.zeros(0, np.int64),) * 2
-    for begin in range(0, n_items, tile):
-        scores_BT = scores_of(begin)
-        here = slice(*np.searchsorted(masked_items, [begin, begin + tile]))
-        # NaN is neither greater than, nor equal to, nor better than anything: no candidate.
-        scores_BT[masked_rows[here], masked_items[here] - begin] = np.nan
-        if candidates is not None:
-            scores_BT[:, ~candidates[begin : begin + tile]] = np.nan
-        greater_B += _count(scores_BT > target_B[:, None])
-        equal_B += _count(scores_BT == target_B[:, None])
-        lists.update(scores_BT, begin)
-    missed = np.zeros(len(batch), bool) if candidates is None else ~candidates[batch.items]
-    missed[masked_rows[masked_items == batch.items[masked_rows]]] = True
+    guess_B = scorer.score_of(prepared, batch.items)
+    masked = _seen(histories) if mask_seen else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    tiles = Tiles(scorer, prepared, batch.items, masked, n_items, tile, keep=guess_B is None)
+    allowed_N = np.ones(n_items, bool) if candidates is None else candidates
+    if guess_B is None:
+        tiles.score_targets()
+        low_B = high_B = tiles.target_B
+    else:
+        low_B, high_B = _window(guess_B)
+    scan = Scan(low_B, high_B, k)
+    for begin, scores_TB in tiles:
+        scan.take(scores_TB, allowed_N[begin : begin + tile], begin)
+    # More NaN than were put there by masking are the scorer's.
+    hidden_B = np.bincount(masked[0][allowed_N[masked[1]]], minlength=len(batch))
+    _refuse_nan(tiles.wrong_B | (scan.missing_B[: len(batch)] > hidden_B), batch)
+    greater_B, equal_B, sure_B = scan.settle(tiles.target_B)
+    if not sure_B.all():
+        # What is sure already needs no counting: nothing is above infinity.
+        exact_B = np.where(sure_B, np.float32(np.inf), tiles.target_B)
+        again = Scan(exact_B, exact_B, 0)
+        for begin, scores_TB in tiles:
+            again.take(scores_TB, allowed_N[begin : begin + tile], begin)
+        greater_again_B, equal_again_B, _ = again.settle(exact_B)
+        greater_B, equal_B = np.where(sure_B, greater_B, greater_again_B), np.where(sure_B, equal_B, equal_again_B)
+    missed = ~allowed_N[batch.items]
+    missed[masked[0][masked[1] == batch.items[masked[0]]]] = True
     greater_B[missed], equal_B[missed] = max(n_items, k), 0
-    return greater_B, equal_B, lists.items, lists.scores
+    top = scan.best()
+    return greater_B, equal_B, top.items, top.scores
+
+
+def _window(guess_B: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where the targets' scores will be found: far wider than rounding, far narrower than what lies between items."""
+    with np.errstate(invalid="ignore"):  # a guess of infinity has no window and is counted in the second pass
+        scale = np.sqrt(np.mean(np.square(guess_B, dtype=np.float64)))
+        slack_B = (ROUNDING * (np.abs(guess_B) + scale)).astype(np.float32)
+        return guess_B - slack_B, guess_B + slack_B
 
 
 def _by_lists(
@@ -233,21 +239,15 @@ def _only(top: TopK, candidates: NDArray[np.bool_]) -> TopK:
     return TopK(np.take_along_axis(items, order_Bk, 1), np.take_along_axis(scores, order_Bk, 1))
 
 
-def _seen(batch: Targets, histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and items of the histories, sorted by item."""
-    rows = np.repeat(np.arange(len(batch)), [len(history) for history in histories])
-    items = np.concatenate([np.zeros(0, np.int64), *histories])
-    order = np.argsort(items, kind="stable")
-    return rows[order], items[order]
+def _seen(histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and items of the histories, each pair once, sorted by item."""
+    rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    pairs = np.unique(np.concatenate([np.zeros(0, np.int64), *histories]) * len(histories) + rows)
+    items, rows = np.divmod(pairs, len(histories))
+    return rows, items
 
 
-def _count(flags_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """True values per row; row by row, as `count_nonzero` of one contiguous row is several times faster than a sum."""
-    return np.fromiter(map(np.count_nonzero, flags_BT), np.int64, len(flags_BT))
-
-
-def _refuse_nan(scores_BT: NDArray[np.float32], batch: Targets) -> None:
-    wrong = np.isnan(scores_BT).any(1)
+def _refuse_nan(wrong: NDArray[np.bool_], batch: Targets) -> None:
     if wrong.any():
         raise TrainingError(
             f"user {batch.users[wrong][0]}: {int(wrong.sum())} of {len(batch)} users of a batch have NaN scores; train "

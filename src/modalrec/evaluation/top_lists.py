@@ -21,12 +21,12 @@ class TopLists:
         self.scores = np.full((n_rows, k), -np.inf, np.float32)
 
     def update(self, scores_BT: NDArray[np.float32], begin: int) -> None:
-        """Takes in a tile whose first item is `begin`; tiles come in ascending order.
+        """Takes in a tile whose first item is `begin`, of all rows or the first ones; tiles come in ascending order.
 
         NaN marks what is no candidate; items at -inf are never listed.
         """
         k = self.items.shape[1]
-        worst_B = self.scores[:, -1]
+        worst_B = self.scores[: len(scores_BT), -1]
         better_BT = scores_BT > worst_B[:, None]
         if scores_BT.shape[1] > k and np.isneginf(worst_B).any():
             # Lists are still filling: what k items of the tile beat cannot enter. A part of the tile is enough to find
