@@ -35,12 +35,14 @@ def test_a_session_belongs_where_it_begins_and_is_cut_off_there():
     # Session 3 runs over the test cut, 4 over the validation cut; 5 is left with one event by the cut.
     rows = [*BASE, (3, 1, 3 * DAY - 2), (3, 2, 3 * DAY - 1), (3, 1, 3 * DAY), (3, 2, 3 * DAY + 1)]
     rows += [(4, 1, 2 * DAY - 2), (4, 2, 2 * DAY - 1), (4, 1, 2 * DAY), (5, 1, 3 * DAY - 1), (5, 2, 3 * DAY + 1)]
+    # At a cut is after it.
+    rows += [(6, 1, 3 * DAY), (6, 2, 3 * DAY), (7, 1, 2 * DAY), (7, 2, 2 * DAY)]
     events = made(rows)
     split = split_sessions(events, START)
     assert by_code(events, split) == {
         TRAIN: [(0, 1), (0, 2), (4, 1), (4, 2)],
-        VALID: [(1, 1), (1, 2), (3, 1), (3, 2)],
-        TEST: [(2, 1), (2, 2)],
+        VALID: [(1, 1), (1, 2), (3, 1), (3, 2), (7, 1), (7, 2)],
+        TEST: [(2, 1), (2, 2), (6, 1), (6, 2)],
         FULL_ONLY: [(4, 1)],
     }
     assert [(drop.step, drop.interactions, drop.sessions) for drop in split.drops] == [
@@ -48,25 +50,27 @@ def test_a_session_belongs_where_it_begins_and_is_cut_off_there():
         ("short_train", 1, 1),
     ]
     assert split.cuts == {"test_cut": 3 * DAY, "valid_cut": 2 * DAY}
-    assert (split.counts["train_full_events"], split.counts["train_tr_events"]) == (9, 4)
+    assert (split.counts["train_full_events"], split.counts["train_tr_events"]) == (11, 4)
 
 
 def test_a_session_belongs_where_it_ends_and_stays_whole():
     # Item 7 is unseen in train: session 3 loses it in validation, 4 and 5 in test, of which 5 is left with one event.
     rows = [*BASE, (3, 1, 2 * DAY - 1), (3, 7, 2 * DAY), (3, 2, 2 * DAY + 7), (4, 1, 3 * DAY - 1), (4, 8, 3 * DAY)]
     rows += [(4, 2, 3 * DAY + 1), (5, 1, 4 * DAY - 5), (5, 8, 4 * DAY - 4)]
+    # At a cut is after it.
+    rows += [(6, 1, 3 * DAY - 2), (6, 2, 3 * DAY), (7, 1, 4), (7, 2, DAY + 7)]
     events = made(rows)
     split = split_sessions(events, END)
     # Validation is counted back from the last event of training.
     assert split.cuts == {"test_cut": 3 * DAY, "valid_cut": DAY + 7}
     assert by_code(events, split) == {
         TRAIN: [(0, 1), (0, 2)],
-        VALID: [(1, 1), (1, 2), (3, 1), (3, 2)],
-        TEST: [(2, 1), (2, 2), (4, 1), (4, 2)],
+        VALID: [(1, 1), (1, 2), (3, 1), (3, 2), (7, 1), (7, 2)],
+        TEST: [(2, 1), (2, 2), (4, 1), (4, 2), (6, 1), (6, 2)],
         FULL_ONLY: [(3, 7)],
     }
     assert [(drop.step, drop.interactions) for drop in split.drops] == [("unseen_test", 2), ("short_test", 1)]
-    assert in_full(split.columns["sessions"]).sum() == split.counts["train_full_events"] == 7
+    assert in_full(split.columns["sessions"]).sum() == split.counts["train_full_events"] == 9
 
 
 def test_the_rule_of_starts_counts_test_before_unseen_items_leave():
