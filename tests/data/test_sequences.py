@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modalrec.config import resolve
 from modalrec.data.sequences import Sequences
-from modalrec.data.splits import TEST, TRAIN, UNUSED, VALID, leave_one_out
+from modalrec.data.splits import TEST, TRAIN, UNUSED, VALID, in_full, leave_one_out
 from modalrec.errors import ConfigError
 from modalrec.run import Run
 from modalrec.stages.ingest import Config, ingest
@@ -147,18 +147,23 @@ def of_part(data: Sequences, split: int) -> list[int]:
     return owners[data.split == split].tolist()
 
 
-@given(users, st.lists(st.integers(-1, 2), min_size=80, max_size=80))
+@given(users, st.lists(st.integers(-2, 2), min_size=80, max_size=80))
 def test_events_of_no_part_are_nowhere(histories, parts):
     events = [item for history in histories for item in history]
     offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
     split = np.array(parts[: len(events)], np.int8)
     data = Sequences(np.array(events, np.int32), offsets, split, N_ITEMS, "sessions")
     expected = [
-        [item for item, part in zip(history, split[begin:], strict=False) if part != UNUSED]
+        [item for item, part in zip(history, split[begin:], strict=False) if part >= TRAIN]
         for history, begin in zip(histories, offsets, strict=False)
     ]
     assert of_users(data.items, data.offsets) == expected
-    assert UNUSED not in data.split
+    both = data.with_valid()
+    assert of_users(both.items, both.offsets) == [
+        [item for item, part in zip(history, split[begin:], strict=False) if part != UNUSED]
+        for history, begin in zip(histories, offsets, strict=False)
+    ]
+    assert both.train().items.tolist() == [item for item, part in zip(events, split, strict=True) if in_full(part)]
     assert of_users(data.train().train().items, data.train().offsets) == of_users(
         data.train().items, data.train().offsets
     )

@@ -1,14 +1,17 @@
 """Users' histories as one flat array with offsets: what every recommender and the evaluator read."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, read_table
-from modalrec.data.splits import TRAIN, UNUSED, VALID
+from modalrec.data.splits import FULL_ONLY, TRAIN, UNUSED, VALID, in_full
 from modalrec.errors import ConfigError
+
+Events = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int8]]
+"""Items, offsets and split of `Sequences`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class Targets:
 class Sequences:
     """The interactions of a dataset in each user's order, under one split.
 
-    Events of no part (UNUSED) are left out on construction: they are nobody's history and nobody's target. Users keep
-    their numbers, also where no event of theirs is left.
+    Events of no part (UNUSED, FULL_ONLY) are left out on construction: they are nobody's history and nobody's target.
+    Users keep their numbers, also where no event of theirs is left.
 
     Attributes:
         items: [E] item index of every event, users one after the other.
@@ -61,10 +64,12 @@ class Sequences:
     n_items: int
     split_name: str
     starts: NDArray[np.int64] | None = None
+    _whole: Events | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        used = self.split != UNUSED
+        used = (self.split != UNUSED) & (self.split != FULL_ONLY)
         if not used.all():
+            vars(self)["_whole"] = self.items, self.offsets, self.split
             items, offsets, split = self._where(used)
             vars(self).update(items=items, offsets=offsets, split=split)
 
@@ -104,8 +109,12 @@ class Sequences:
         return replace(self, items=items, offsets=offsets, split=split)
 
     def with_valid(self) -> "Sequences":
-        """The validation events turned into train events: what a final model, trained on both, has seen."""
-        return replace(self, split=np.where(self.split == VALID, TRAIN, self.split).astype(np.int8))
+        """All training events, none cut off for validation: VALID and FULL_ONLY become TRAIN, for a final model.
+
+        Of sequences as they were loaded; what was left out for training is gone from what is derived from them.
+        """
+        items, offsets, split = self._whole or (self.items, self.offsets, self.split)
+        return replace(self, items=items, offsets=offsets, split=np.where(in_full(split), TRAIN, split).astype(np.int8))
 
     def known(self) -> "Sequences":
         """Without the events that are not for training and whose item has no train event."""
@@ -158,7 +167,7 @@ class Sequences:
         """[n_items] train events per item."""
         return np.bincount(self.items[self.split == TRAIN], minlength=self.n_items)
 
-    def _where(self, events: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int8]]:
+    def _where(self, events: NDArray[np.bool_]) -> Events:
         kept_before = np.concatenate([[0], np.cumsum(events)]).astype(np.int64)
         return self.items[events], kept_before[self.offsets], self.split[events]
 
