@@ -71,6 +71,7 @@ def test_a_session_belongs_where_it_ends_and_stays_whole():
     }
     assert [(drop.step, drop.interactions) for drop in split.drops] == [("unseen_test", 2), ("short_test", 1)]
     assert in_full(split.columns["sessions"]).sum() == split.counts["train_full_events"] == 9
+    assert split.counts["train_tr_events"] == 2
 
 
 def test_the_rule_of_starts_counts_test_before_unseen_items_leave():

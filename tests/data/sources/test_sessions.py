@@ -105,6 +105,11 @@ def test_times_in_many_forms(tmp_path, form, cells):
     assert [when for *_, when in events(folder, time_format=form)] == [first, 1_396_437_467_000]
 
 
+def test_a_fraction_that_no_float_is_equal_to(tmp_path):
+    assert 1.001 * 1000 < 1001
+    assert events(write_sessions(tmp_path, [(1, "x", 1.001)])) == [("1", "x", 1001)]
+
+
 def test_dates_alone_and_parquet_times(tmp_path):
     text(tmp_path / "dates", "a.csv", "SessionId,ItemId,Time\n1,x,2014-04-02\n")
     assert events(tmp_path / "dates", time_format="iso") == [("1", "x", 1_396_396_800_000)]
