@@ -1,11 +1,13 @@
 """Metrics against numbers worked out by hand, and the bootstrap against resampling users one by one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from modalrec.evaluation import metrics as metrics_module
 from modalrec.evaluation.metrics import bootstrap, gains_at, measure, tie_gap
 from modalrec.evaluation.ranking import Ranking
 from modalrec.recommenders import TopK
@@ -81,3 +83,53 @@ def test_bootstrap_is_deterministic_and_draws_from_its_generator_alone() -> None
 def test_paired_bootstrap_needs_the_same_users() -> None:
     with pytest.raises(ValueError, match="same targets"):
         bootstrap(random_ranking(5, 9, 1), "recall", 10, np.random.default_rng(0), than=random_ranking(4, 9, 1))
+
+
+def several_each(n_users: int, seed: int) -> Ranking:
+    """Users of one to twelve targets, whose hits come together."""
+    rng = np.random.default_rng(seed)
+    users = np.repeat(np.arange(n_users, dtype=np.int32), rng.integers(1, 13, n_users))
+    good = rng.random(n_users)[users] < 0.4
+    greater = np.where(good, rng.integers(0, 12, len(users)), rng.integers(5, 90, len(users)))
+    lists = TopK(np.zeros((len(users), 20), np.int64), np.zeros((len(users), 20), np.float32))
+    positions = np.arange(len(users), dtype=np.int32)
+    return Ranking(users, users.copy(), positions, greater, np.zeros(len(users), np.int64), lists, 100)
+
+
+@pytest.mark.parametrize("metric", ["recall", "mrr"])
+@pytest.mark.parametrize("draws", [20_000_000, 1000])
+def test_users_are_resampled_with_all_their_targets(metric: str, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "DRAWS", draws)
+    ranking = several_each(300, 3)
+    interval = bootstrap(ranking, metric, 10, np.random.default_rng(0), samples=4000)
+    gains = gains_at(ranking, 10)[metric]
+    drawn = np.random.default_rng(1).integers(0, 300, (4000, 300))
+    sums, sizes = np.bincount(ranking.users, gains), np.bincount(ranking.users)
+    low, high = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.004)
+    # Targets of one user are alike, so resampling them one by one would promise too much.
+    alone = np.quantile(np.random.default_rng(2).choice(gains, (1000, len(gains))).mean(1), [0.025, 0.975])
+    assert interval.high - interval.low > 1.2 * (alone[1] - alone[0])
+
+
+def test_paired_intervals_of_several_targets_a_user() -> None:
+    ours = several_each(300, 3)
+    theirs = replace(ours, greater=ours.greater + 2)
+    assert bootstrap(ours, "recall", 10, np.random.default_rng(0), than=theirs).low > 0
+    same = bootstrap(ours, "mrr", 10, np.random.default_rng(0), than=ours)
+    assert (same.low, same.high) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="same targets"):
+        bootstrap(ours, "mrr", 10, np.random.default_rng(0), than=replace(ours, positions=ours.positions + 1))
+
+
+def test_intervals_follow_the_tie_mode() -> None:
+    tied = make_ranking([0] * 300 + [50] * 100, [19] * 400, [[0] * 20] * 400, 100)
+    low = {
+        ties: bootstrap(tied, "recall", 10, np.random.default_rng(0), ties=ties).low
+        for ties in ("conservative", "standard", "median", "tiebreaking")
+    }
+    assert low["conservative"] == 0.0
+    assert low["standard"] == pytest.approx(0.71, abs=0.02)
+    # The middle of twenty is place 10.5, so none is a hit; at random half of them are.
+    assert low["median"] == 0.0
+    assert low["tiebreaking"] == pytest.approx(0.33, abs=0.06)

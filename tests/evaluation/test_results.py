@@ -32,3 +32,16 @@ def test_names_carry_the_row(result: Result) -> None:
     assert {"temporal_recall_2", "temporal_ndcg_1", "temporal_coverage_2", "temporal_recall_2_low"} <= numbers.keys()
     assert "recall_2" in replace(result, part="").flat()
     assert all(isinstance(value, float) for value in numbers.values())
+
+
+def test_the_primary_metric_has_an_interval_and_sets_the_cutoff(run: Run) -> None:
+    sequences = make_sequences([[0, 1, 2], [1, 2, 0], [2, 0, 1]], 5)
+    ranking = rank(Table(np.eye(5)), sequences, sequences.targets(TEST), mask_seen=False, k=4, run=run)
+    rng = np.random.default_rng(0)
+    assert list(summarise("model", ranking, sequences, (1, 2, 4), rng, 200).intervals) == ["recall_4", "ndcg_4"]
+    chosen = summarise("model", ranking, sequences, (1, 2, 4), rng, 200, primary="mrr_2")
+    assert (list(chosen.intervals), chosen.cutoff) == (["recall_2", "ndcg_2", "mrr_2"], 2)
+    assert list(summarise("model", ranking, sequences, (1, 2), rng, 200, primary="coverage_1").intervals) == [
+        "recall_1",
+        "ndcg_1",
+    ]

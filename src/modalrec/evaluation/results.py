@@ -35,7 +35,7 @@ class Result:
         split: The split whose test part was ranked, such as leave_one_out or sessions.
         ranking: Ranks and lists of all targets.
         metrics: By bare name, such as `recall_10`.
-        intervals: 95 % intervals of recall_10, ndcg_10 and the primary metric over users.
+        intervals: 95 % intervals over users: of recall and ndcg at 10 or at the primary metric's cut-off, and of that.
         tie_gap: See `metrics.tie_gap`, at the largest cut-off.
         cold_users: Users whose target is their first event: no history, so they cannot be ranked.
         users_without_train: Ranked users of whom training saw no event.
@@ -69,6 +69,11 @@ class Result:
     def prefix(self) -> str:
         """What stands in front of the metrics' names."""
         return "" if self.name == HEADLINE else f"{self.name}_"
+
+    @property
+    def cutoff(self) -> int:
+        """The k that intervals are of, and that a report speaks of."""
+        return next(int(name.removeprefix("recall_")) for name in self.intervals if name.startswith("recall_"))
 
     @property
     def people(self) -> str:
@@ -120,7 +125,7 @@ def summarise(
     """Measures a ranking of test targets of `sequences`."""
     known = np.diff(sequences.train().offsets) > 0
     counts = sequences.train_counts()
-    k = 10 if 10 in cutoffs else max(cutoffs)
+    k = int(primary.rpartition("_")[2]) if primary else 10 if 10 in cutoffs else max(cutoffs)
     resampled = dict.fromkeys([f"recall_{k}", f"ndcg_{k}", primary])
     return Result(
         role=role,

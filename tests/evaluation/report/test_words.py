@@ -1,12 +1,14 @@
 """The report's sentences follow from the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from modalrec.evaluation.metrics import Interval, bootstrap, measure, tie_gap
 from modalrec.evaluation.ranking import Ranking
 from modalrec.evaluation.report import words
-from modalrec.evaluation.results import Result
+from modalrec.evaluation.results import Dropped, Result
 from modalrec.recommenders import TopK
 from modalrec.run import Run
 
@@ -73,3 +75,32 @@ def test_saturated_scores_are_a_warning() -> None:
 def test_outcome() -> None:
     outcomes = [words.Comparison(0, 0, Interval(*ends)).outcome for ends in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))]
     assert outcomes == ["better", "worse", "within chance"]
+
+
+def test_sessions_of_several_targets_are_called_so(run: Run) -> None:
+    single = make_result("model", 80)
+    ranking = replace(single.ranking, users=single.ranking.users // 4)
+    result = replace(single, split="sessions", ranking=ranking, dropped=Dropped(30, 2))
+    assert words.size(result) == "400 targets of 100 sessions"
+    cards = {name: (value, remark) for name, value, remark in words.cards(result, {})}
+    assert cards["test sessions"] == ("100", "400 targets")
+    assert cards["dropped"][0] == "30"
+    said = " ".join(words.remarks({"model": result}, {}, {}, {}))
+    assert "30 test events were dropped before the ranking" in said
+    assert "2 sessions had no target left" in said
+    assert "The sessions were resampled whole" in said
+    assert words.size(single) == "400 users"
+
+
+def test_further_test_sets_are_told_and_not_compared(run: Run) -> None:
+    other = replace(make_result("model", 40), split="sessions_day2", part="day2")
+    popular = replace(other, role="popularity")
+    results = {"model": make_result("model", 80), "day2": other, "day2_popularity": popular}
+    assert list(results) == [result.name for result in results.values()]
+    assert words.compare(results, run, 200) == {}
+    assert any("On the further test set day2 recall_10 is 0.100" in said for said in words.remarks(results, {}, {}, {}))
+
+
+def test_ties_are_named(run: Run) -> None:
+    saturated = replace(make_result("model", 10, equal=50), ties="median")
+    assert "the target comes in the middle of its equals" in words.warnings({"model": saturated})[0]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from modalrec.evaluation.report.words import cutoff, size
+from modalrec.evaluation.report.words import size
 from modalrec.evaluation.results import HEADLINE, Result
 
 LABELS = {
@@ -70,9 +70,9 @@ class Table:
 
 def metric_table(results: dict[str, Result]) -> Table:
     """The rows in the order of reading, the best value of each column in a group marked."""
-    k = cutoff(results[HEADLINE])
+    k = results[HEADLINE].cutoff
     measured = results[HEADLINE].metrics
-    wanted = ["recall_1", "recall_5", "recall_20", f"ndcg_{k}", f"mrr_{k}", f"coverage_{k}"]
+    wanted = ["recall_1", "recall_5", "recall_10", "recall_20", f"ndcg_{k}", f"mrr_{k}", f"coverage_{k}"]
     columns = [name for name in wanted if name in measured and name != f"recall_{k}"]
     top = max(interval.high for result in results.values() for interval in [result.intervals[f"recall_{k}"]])
     parts = dict.fromkeys(result.part for result in results.values())

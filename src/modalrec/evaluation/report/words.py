@@ -43,7 +43,7 @@ class Comparison:
 def compare(results: dict[str, Result], run: Run, samples: int) -> dict[str, Comparison]:
     """The model against every row measured on the same targets, by name."""
     model = results[HEADLINE]
-    k = cutoff(model)
+    k = model.cutoff
     return {
         name: Comparison(
             model.metrics[f"recall_{k}"],
@@ -69,12 +69,6 @@ def size(result: Result) -> str:
     return f"{len(result.ranking):,} targets of {owners}" if result.several else owners
 
 
-def cutoff(result: Result) -> int:
-    """The cut-off that the report speaks of: 10, or the nearest that was measured."""
-    measured = [int(name.removeprefix("recall_")) for name in result.metrics if name.startswith("recall_")]
-    return min(measured, key=lambda k: (abs(k - 10), k))
-
-
 def title(manifests: dict[str, Manifest]) -> str:
     """Names the model and the data."""
     recommender = manifests["model"].config.get("recommender") or {}
@@ -88,7 +82,7 @@ def verdict(results: dict[str, Result], comparisons: dict[str, Comparison]) -> s
     model = results[HEADLINE]
     if not len(model.ranking):
         return f"None of the test {model.people} has a history, so nothing was measured."
-    k = cutoff(model)
+    k = model.cutoff
     interval = model.intervals[f"recall_{k}"]
     against = [
         f"{_times(comparison)} {label}{_chance(comparison)}"
@@ -101,10 +95,9 @@ def verdict(results: dict[str, Result], comparisons: dict[str, Comparison]) -> s
 
 def cards(result: Result, metrics: dict[str, float]) -> list[tuple[str, str, str]]:
     """Name, value and remark of the numbers at the top."""
-    k = cutoff(result)
+    k = result.cutoff
     shown = [
-        (f"recall_{k}", f"{result.metrics[f'recall_{k}']:.3f}", _range(result.intervals[f"recall_{k}"])),
-        (f"ndcg_{k}", f"{result.metrics[f'ndcg_{k}']:.3f}", _range(result.intervals[f"ndcg_{k}"])),
+        *((name, f"{result.metrics[name]:.3f}", _range(interval)) for name, interval in result.intervals.items()),
         (f"coverage_{k}", f"{100 * result.metrics[f'coverage_{k}']:.0f} %", f"of {result.ranking.n_items:,} items"),
         (
             f"test {result.people}",
@@ -140,7 +133,7 @@ def remarks(
 ) -> list[str]:
     """Sentences on what was dropped, item-KNN, pre-training, order, time, further test sets and the search."""
     said = [_dropped(result) for result in results.values() if result.role == HEADLINE and result.dropped is not None]
-    k = cutoff(results[HEADLINE])
+    k = results[HEADLINE].cutoff
     if knn := comparisons.get("item_knn"):
         said.append(f"Against item-KNN: {_told(knn, k)}{_KNN[knn.outcome]}")
     if scratch := comparisons.get("scratch"):
