@@ -9,6 +9,7 @@ import pytest
 
 from modalrec.artifacts import read_manifest
 from modalrec.config import resolve
+from modalrec.data.sequences import Sequences
 from modalrec.data.splits import FULL_ONLY, TEST, TRAIN, UNUSED, VALID, in_full
 from modalrec.errors import ConfigError, DataError
 from modalrec.run import Run
@@ -25,6 +26,10 @@ def run(source: Path, dataset: Path, /, **settings) -> dict[str, float]:
 def load(dataset: Path) -> pd.DataFrame:
     """The interactions with the names of users and items."""
     frame = pq.read_table(dataset / "interactions.parquet").to_pandas()
+    # What every reader of a dataset relies on.
+    assert frame.user.is_monotonic_increasing
+    assert frame.position.tolist() == frame.groupby("user").cumcount().tolist()
+    assert frame.groupby("user").timestamp.is_monotonic_increasing.all()
     for column, name in (("user", "users"), ("item", "items")):
         names = pq.read_table(dataset / f"{name}.parquet")[f"{column}_id"].to_pandas()
         frame[f"{column}_id"] = names.to_numpy()[frame[column]]
@@ -48,6 +53,8 @@ def test_raw_sessions_are_split_by_themselves(tmp_path):
     assert frame.groupby("user").timestamp.min().is_monotonic_increasing
     # One session runs past the test cut, which drops its last click; one past that of validation.
     assert frame[frame.split_sessions != FULL_ONLY].groupby("user").split_sessions.nunique().max() == 1
+    sequences = Sequences.load(tmp_path / "dataset", "sessions")
+    assert len(sequences.targets(TEST, every=True)) == numbers["sessions_test_targets"]
     assert numbers["sessions_test_sessions"] == (frame[frame.split_sessions == TEST].user.nunique()) > 20
     assert numbers["interactions"] == 96 * 3 - numbers["dropped_past_cut"] == 287
 

@@ -1,6 +1,6 @@
 """The second part of `ingest`: which events stay, and which part of a split each belongs to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Selected:
     Attributes:
         events: Users and items as they were read, or sessions in the place of users.
         owners: [S] user of every session, where ingest has cut users into sessions.
+        numbers: Earlier numbers of users (or sessions) that were numbered anew.
         columns: The columns of the split `sessions`; the events are those that it leaves then.
         summary: What each step took away.
         counts: Sizes of the published parts of the split `sessions`.
@@ -34,6 +35,7 @@ class Selected:
 
     events: Events
     owners: NDArray[np.int32] | None = None
+    numbers: NDArray[np.int32] | None = None
     columns: Columns = field(default_factory=dict)
     summary: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -46,10 +48,11 @@ class Selected:
 
     def user_names(self, users: NDArray[np.int64], ids: list[str]) -> list[str]:
         """The names of users; a session that was cut is its user and its number among the user's."""
+        numbers = users if self.numbers is None else self.numbers[users]
         if self.owners is None:
-            return [ids[user] for user in users]
+            return [ids[user] for user in numbers]
         firsts = np.searchsorted(self.owners, self.owners)
-        return [f"{ids[self.owners[session]]}/{session - firsts[session]}" for session in users]
+        return [f"{ids[self.owners[session]]}/{session - firsts[session]}" for session in numbers]
 
 
 def select(events: Events, collected: Collected, config: Config, parts: tuple[str, ...]) -> Selected:
@@ -84,11 +87,19 @@ def select(events: Events, collected: Collected, config: Config, parts: tuple[st
         chosen.events = chosen.events.take(split.keep)
         chosen.columns, chosen.counts, chosen.cuts = split.columns, split.counts, split.cuts
         chosen.summary += [vars(drop) for drop in split.drops]
-        # Sessions follow each other by their start, to the millisecond: seconds in the dataset can not tell any more.
-        order = chosen.events.by_start()
-        chosen.events = chosen.events.take(order)
-        chosen.columns = {name: column[order] for name, column in chosen.columns.items()}
+        _order_by_start(chosen)
     return chosen
+
+
+def _order_by_start(chosen: Selected) -> None:
+    """Numbers sessions by their start, to the millisecond: seconds in the dataset can not tell any more."""
+    order = chosen.events.by_start()
+    events = chosen.events.take(order)
+    starts = events.starts()
+    lengths = np.diff(np.append(starts, len(events)))
+    chosen.numbers = events.users[starts]
+    chosen.events = replace(events, users=np.repeat(np.arange(len(starts), dtype=np.int32), lengths))
+    chosen.columns = {name: column[order] for name, column in chosen.columns.items()}
 
 
 def _filter(chosen: Selected, config: Config) -> None:
