@@ -64,11 +64,11 @@ class GivenStore:
         return self.samples_TC[rows % max(len(self.samples_TC), 1)]
 
 
-def build(n_items: int, content: np.ndarray | None = None, **settings: Any) -> GRU4Rec:
+def build(n_items: int, vectors: np.ndarray | None = None, **settings: Any) -> GRU4Rec:
     """A model of some settings, in training mode."""
     names = [f"item-{item}" for item in range(n_items)]
     config = resolve(GRU4RecConfig, {"layers": [16], "n_sample": 24, **settings})
-    return GRU4Rec(config, ItemSpace(names, names, content=content)).train()
+    return GRU4Rec(config, ItemSpace(names, names, content=vectors)).train()
 
 
 def start(model: GRU4Rec, train: Sequences, batch_size: int, seed: int = 0) -> Steps:

@@ -20,6 +20,7 @@ AHEAD = 4
 _EPSILON = np.float32(1e-24)
 _ADAGRAD = np.float32(1e-6)
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+_LEAST = np.float32(-3.4e38)
 
 
 @kernel
@@ -101,26 +102,28 @@ def adagrad_dense(weight: Any, square: Any, velocity: Any, grad: Any, rate: Any,
 
 @inlined
 def _mixed(bits: Any) -> Any:
-    """Scrambles 32 bits (Wellons' lowbias32): a counter becomes a random number, whatever the order of the calls."""
-    bits ^= bits >> np.uint32(16)
-    bits *= np.uint32(0x7FEB352D)
-    bits ^= bits >> np.uint32(15)
-    bits *= np.uint32(0x846CA68B)
-    bits ^= bits >> np.uint32(16)
-    return bits
+    """Scrambles 32 bits (Wellons' lowbias32): a counter becomes a random number, whatever the order of the calls.
+
+    Numba widens what two uint32 give to 64 bits; hence the casts, without which nothing is ever dropped.
+    """
+    bits = np.uint32(bits ^ np.uint32(bits >> np.uint32(16)))
+    bits = np.uint32(bits * np.uint32(0x7FEB352D))
+    bits = np.uint32(bits ^ np.uint32(bits >> np.uint32(15)))
+    bits = np.uint32(bits * np.uint32(0x846CA68B))
+    return np.uint32(bits ^ np.uint32(bits >> np.uint32(16)))
 
 
 @kernel
 def dropout_mask(mask: Any, share: float, seed: int, epoch: int, step: int, layer: int) -> None:
     """Fills a flat array with 0 (at the given share) and 1 / (1 - share), from the numbers that name the place."""
-    key = _mixed(np.uint32(seed) ^ np.uint32(0x9E3779B9))
-    key = _mixed(key + np.uint32(epoch))
-    key = _mixed(key + np.uint32(step))
-    key = _mixed(key + np.uint32(layer))
+    key = _mixed(np.uint32(np.uint32(seed) ^ np.uint32(0x9E3779B9)))
+    key = _mixed(np.uint32(key + np.uint32(epoch)))
+    key = _mixed(np.uint32(key + np.uint32(step)))
+    key = _mixed(np.uint32(key + np.uint32(layer)))
     bound = np.uint32(share * 4294967296.0)
     kept = np.float32(1.0 / (1.0 - share))
     for j in range(mask.size):
-        mask[j] = kept if _mixed(key + np.uint32(j)) >= bound else _ZERO
+        mask[j] = kept if _mixed(np.uint32(key + np.uint32(j))) >= bound else _ZERO
 
 
 @finite_kernel
@@ -227,19 +230,21 @@ def bpr_max(
         else:
             for u in range(width):
                 row[u] += bias_U[u]
-        top = _top(row, _ZERO)
-        own = row[at]
+        # The positive is no negative of its own. It stays out of the maximum and the sum: taken off afterwards, a large
+        # one would leave the others' rounding error.
+        own, count = row[at], weight_U[at]
+        weight_U[at] = count - _ONE
+        if count == _ONE:
+            row[at] = _LEAST
+        top = _top(row, _LEAST)
+        row[at] = own
         total = _ZERO
         for u in range(width):
             exp_U[u] = weight_U[u] * exp(row[u] - top)
             total += exp_U[u]
-        extra = exp_U[at] / weight_U[at]
-        if total > extra:
-            total -= extra
-            exp_U[at] -= extra
-        else:
-            total = _ONE
-            exp_U[at] = _ZERO
+        weight_U[at] = count
+        # A lane without any negative has no weights.
+        total = total if total > _ZERO else _ONE
         inverse = _ONE / total
         pull, square, slope = _ZERO, _ZERO, _ZERO
         for u in range(width):
