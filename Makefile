@@ -1,8 +1,10 @@
 # Everything runs in .venv; results go to out/. `make help` lists the targets.
 PYTHON ?= python3
 DATA ?=
-PRESET ?= laptop
+RECIPE ?= semantic_id
+PRESET ?=
 ARGS ?=
+GRU4REC_OFFICIAL ?=
 REGISTRY ?=
 TAG ?=
 OUT ?= pipelines/compiled
@@ -10,10 +12,10 @@ OUT ?= pipelines/compiled
 BIN := .venv/bin
 READY := .venv/ready
 ML_100K := out/cache/ml-100k
-RUN := $(BIN)/python -m pipelines run semantic_id --preset $(PRESET)
+RUN := $(BIN)/python -m pipelines run $(RECIPE)$(if $(PRESET), --preset $(PRESET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint compile clean
+.PHONY: help setup demo test bench lint compile clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s  %s\n", $$1, $$2 }'
@@ -27,7 +29,7 @@ $(READY): pyproject.toml requirements.lock requirements-weights.txt
 	@touch $@
 
 ifdef DATA
-demo: setup ## Run the whole chain, on MovieLens-100K or a folder: make demo [DATA=DIR] [PRESET=...] [ARGS=...]
+demo: setup ## Run the whole chain, on MovieLens-100K or a folder: make demo [RECIPE=...] [DATA=DIR] [PRESET=...] [ARGS=...]
 	$(RUN) --data "$(DATA)" $(ARGS)
 else
 demo: setup
@@ -37,6 +39,9 @@ endif
 
 test: setup ## Run all tests
 	$(BIN)/pytest -n 2
+
+bench: setup ## Measure against what others would use, side by side: make bench [GRU4REC_OFFICIAL=DIR] [ARGS=...]
+	$(BIN)/python -m tests.benchmarks $(if $(GRU4REC_OFFICIAL),--gru4rec-official "$(GRU4REC_OFFICIAL)") $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,22 +78,23 @@ def execute(
             shutil.copyfile(made["evaluation"] / "report.html", report.path)
 
 
-def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool) -> Any:
+def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, stages: Sequence[str]) -> Any:
     """Resolves and checks the configurations of all stages; the first step of a pipeline.
 
     Args:
         preset: The preset's name.
         settings: From stage to settings, over the preset's.
         controls: Whether the control runs are part of the pipeline.
+        stages: The stages of the pipeline; all where none are given.
 
     Returns:
-        A named tuple of JSON texts, one for each of `CONFIGS`.
+        A named tuple of JSON texts, one for each of `CONFIGS`; empty for stages that the pipeline does not have.
     """
     from modalrec.stages.configure import configure
 
     with user_errors():
-        configs = configure(preset, _with_null(settings), controls)
-    texts = {name: json.dumps(configs[name], sort_keys=True) for name in CONFIGS}
+        configs = configure(preset, _with_null(settings), controls, stages)
+    texts = {name: json.dumps(configs[name], sort_keys=True) if name in configs else "" for name in CONFIGS}
     return namedtuple("Configs", CONFIGS)(**texts)
 
 

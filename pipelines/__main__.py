@@ -37,7 +37,10 @@ def compile_(
 def run(
     recipe: Annotated[str, typer.Argument(help="The recipe.")],
     data: Annotated[str, typer.Option(help="Folder with the raw files, or an s3:// URI.")],
-    preset: Annotated[str, typer.Option(help="Settings to start from: tiny, laptop or gpu.")] = "laptop",
+    parameters: Annotated[list[str] | None, typer.Argument(help="More of the recipe's, as name=value.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to start from, see `modalrec presets`; the recipe's for a laptop.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="stage.field=value over the preset; may be repeated.")
     ] = None,
@@ -53,10 +56,11 @@ def run(
     module = recipes.load(recipe)
     arguments = {
         "source": data,
-        "preset": preset,
+        "preset": preset or module.LAPTOP_PRESET,
         "settings": parse_assignments(settings or []),
         "seed": seed,
-        "controls": controls,
+        **({"controls": controls} if "controls" in module.pipeline.component_spec.inputs else {}),
+        **dict(_parameter(text) for text in parameters or []),
     }
     recipes.check_arguments(module.pipeline, arguments)
     module.check(arguments)

@@ -18,6 +18,7 @@ from components.pretrain.component import pretrain
 from components.quantize.component import quantize
 from pipelines.placement import Accelerator, on_cpu, on_gpu
 
+LAPTOP_PRESET = "laptop"
 GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
@@ -54,7 +55,7 @@ def pipeline(
         gpu_memory: Main memory of each step on a GPU node.
     """
     gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
-    config = on_cpu(configure(preset=preset, settings=settings, controls=controls)).outputs
+    config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=[])).outputs
 
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
     text_embeddings = on_gpu(embed_text(dataset=dataset, config=config["embed_text"], seed=seed), gpu).outputs[

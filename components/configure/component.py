@@ -6,7 +6,7 @@ from components.stage import stage
 
 
 @stage
-def configure(preset: str, settings: dict, controls: bool) -> NamedTuple(  # type: ignore[valid-type]
+def configure(preset: str, settings: dict, controls: bool, stages: list) -> NamedTuple(  # type: ignore[valid-type]
     "Configs",
     [
         ("ingest", str),
@@ -32,6 +32,7 @@ def configure(preset: str, settings: dict, controls: bool) -> NamedTuple(  # typ
         preset: Name of a set of settings: tiny, laptop or gpu.
         settings: Settings over the preset's, as JSON: {"quantize": {"training": {"epochs": 50}}}.
         controls: Derive configurations for the control runs too.
+        stages: The stages of the pipeline; all where the list is empty.
 
     Returns:
         ingest: Configuration of ingest, as JSON.
@@ -50,4 +51,4 @@ def configure(preset: str, settings: dict, controls: bool) -> NamedTuple(  # typ
     """
     from components.execute import configure_stages
 
-    return configure_stages(preset, settings, controls)
+    return configure_stages(preset, settings, controls, stages)

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Input, Metrics, Output
 
-from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecModel
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEmbeddings, ModalrecModel
 from components.stage import stage
 
 
@@ -14,6 +14,7 @@ def finetune(
     model: Output[ModalrecModel],
     metrics: Output[Metrics],
     codes: Input[ModalrecCodes] = None,
+    embeddings: Input[ModalrecEmbeddings] = None,
     pretrained: Input[ModalrecModel] = None,
 ) -> None:
     """Train a recommender on histories as they are.
@@ -25,6 +26,7 @@ def finetune(
         model: The model, with all it needs to serve.
         metrics: Losses and validation metrics of the kept epoch.
         codes: The items' semantic IDs, for models that use them.
+        embeddings: The items' vectors, for models that use them.
         pretrained: The model to start from; a fresh one where it is left out.
     """
     from components.execute import execute
@@ -33,7 +35,7 @@ def finetune(
         "finetune",
         config,
         seed,
-        inputs={"dataset": dataset, "codes": codes, "pretrained": pretrained},
+        inputs={"dataset": dataset, "codes": codes, "embeddings": embeddings, "pretrained": pretrained},
         outputs={"model": model},
         metrics=metrics,
     )

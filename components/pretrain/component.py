@@ -2,7 +2,7 @@
 
 from kfp.dsl import Input, Metrics, Output
 
-from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecModel
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEmbeddings, ModalrecModel
 from components.stage import stage
 
 
@@ -14,6 +14,7 @@ def pretrain(
     pretrained: Output[ModalrecModel],
     metrics: Output[Metrics],
     codes: Input[ModalrecCodes] = None,
+    embeddings: Input[ModalrecEmbeddings] = None,
 ) -> None:
     """Train a recommender on perturbed histories.
 
@@ -24,6 +25,7 @@ def pretrain(
         pretrained: The model, for finetune to start from.
         metrics: Losses and validation metrics of the kept epoch.
         codes: The items' semantic IDs, for models that use them.
+        embeddings: The items' vectors, for models that use them.
     """
     from components.execute import execute
 
@@ -31,7 +33,7 @@ def pretrain(
         "pretrain",
         config,
         seed,
-        inputs={"dataset": dataset, "codes": codes},
+        inputs={"dataset": dataset, "codes": codes, "embeddings": embeddings},
         outputs={"pretrained": pretrained},
         metrics=metrics,
     )

@@ -4,7 +4,11 @@ Kernels are plain Python loops that LLVM turns into vector code. Every one of th
 that gives the same numbers; `AVAILABLE` says which of the two to use.
 """
 
-from collections.abc import Callable
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 try:
     from llvmlite import ir
-    from numba import njit, types
+    from numba import config, njit, types
     from numba.core import cgutils
     from numba.extending import intrinsic
 
@@ -31,8 +35,9 @@ def kernel(function: F) -> F:
         return function
     options = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
     try:
-        compiled: F = njit(cache=True, **options)(function)
-    except RuntimeError:
+        with _cache():
+            compiled: F = njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):
         # No place to keep it, as in a container with a read-only file system: compiled anew by every process.
         compiled = njit(**options)(function)
     return compiled
@@ -48,6 +53,30 @@ def finite_kernel(function: F) -> F:
     """Compiles a function that never meets NaN; only then LLVM vectorises a maximum."""
     compiled: F = njit(nogil=True, fastmath=FAST | {"nnan"}, error_model="numpy")(function) if AVAILABLE else function
     return compiled
+
+
+@contextmanager
+def _cache() -> Iterator[None]:
+    """Keeps machine code under the digest of all kernels' sources, unless NUMBA_CACHE_DIR names a place.
+
+    Numba looks at the file of a kernel alone: what that calls in another file could change without being noticed.
+    """
+    before = config.CACHE_DIR
+    config.CACHE_DIR = before or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+@functools.cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        content = path.read_bytes()
+        if b"modalrec.compiled" in content or path.name == Path(__file__).name:
+            digest.update(content)
+    return digest.hexdigest()[:16]
 
 
 if AVAILABLE:

@@ -1,7 +1,7 @@
 """Checks the settings of all stages before the first one starts, and derives those of the control runs."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modalrec.config import dump, load_preset, nest, resolve
@@ -12,8 +12,10 @@ from modalrec.stages.train import VALIDATION_LIST
 Resolved = dict[str, Any]
 
 
-def configure(preset: str, settings: Mapping[str, Any], controls: bool = True) -> dict[str, Resolved]:
-    """Resolves the configuration of every stage and of every control run.
+def configure(
+    preset: str, settings: Mapping[str, Any], controls: bool = True, stages: Sequence[str] = ()
+) -> dict[str, Resolved]:
+    """Resolves the configuration of every stage of a recipe and, where it pretrains, of every control run.
 
     The control runs are `scratch` (finetune without pretraining, for as many epochs as both have), and pretrain and
     finetune once on shuffled histories and once on the temporal split. A control that is off has 0 epochs.
@@ -23,6 +25,7 @@ def configure(preset: str, settings: Mapping[str, Any], controls: bool = True) -
         settings: What differs from it, nested (`{"quantize": {"training": {"epochs": 5}}}`) or with dotted keys
             (`{"quantize.training.epochs": 5}`), or mixed.
         controls: Train the control runs.
+        stages: The stages of the recipe; all where none are given. What a preset says of others is left out.
 
     Returns:
         From stage or control run to its configuration, every default written out.
@@ -31,9 +34,11 @@ def configure(preset: str, settings: Mapping[str, Any], controls: bool = True) -
         ConfigError: Unknown stages and fields, wrong values, and stages that contradict each other: all at once.
     """
     problems: list[str] = []
-    layers = _by_stage([load_preset(preset), settings], problems)
+    chosen = [stage for stage in STAGES if stage in stages or not stages]
+    given = {key: value for key, value in load_preset(preset).items() if key not in STAGES or key in chosen}
+    layers = _by_stage([given, settings], chosen, problems)
     resolved: dict[str, Resolved] = {}
-    for stage in STAGES:
+    for stage in chosen:
         try:
             resolved[stage] = dump(resolve(load_stage(stage)[1], *layers[stage], where=stage))
         except ConfigError as error:
@@ -43,18 +48,21 @@ def configure(preset: str, settings: Mapping[str, Any], controls: bool = True) -
     if problems:
         found = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
         raise ConfigError(f"settings: {found}\n`modalrec config STAGE` shows what a stage takes")
-    return resolved | _control_runs(resolved, controls)
+    return resolved | (_control_runs(resolved, controls) if "pretrain" in resolved else {})
 
 
-def _by_stage(sources: list[Mapping[str, Any]], problems: list[str]) -> dict[str, list[Mapping[str, Any]]]:
-    layers: dict[str, list[Mapping[str, Any]]] = {stage: [] for stage in STAGES}
+def _by_stage(
+    sources: list[Mapping[str, Any]], stages: Sequence[str], problems: list[str]
+) -> dict[str, list[Mapping[str, Any]]]:
+    layers: dict[str, list[Mapping[str, Any]]] = {stage: [] for stage in stages}
     for source in sources:
         for key, value in source.items():
             stage, _, rest = key.partition(".")
-            if stage not in STAGES:
-                close = difflib.get_close_matches(stage, STAGES, n=1)
-                hint = f", did you mean {close[0]}?" if close else f"; the stages are {', '.join(STAGES)}"
-                problems.append(f"{stage}: unknown stage{hint}")
+            if stage not in stages:
+                close = difflib.get_close_matches(stage, stages, n=1)
+                hint = f", did you mean {close[0]}?" if close else f"; the stages are {', '.join(stages)}"
+                state = "not a stage of this recipe" if stage in STAGES else "unknown stage"
+                problems.append(f"{stage}: {state}{hint}")
             elif rest:
                 layers[stage].append(nest(rest, value))
             elif isinstance(value, Mapping):
@@ -66,7 +74,8 @@ def _by_stage(sources: list[Mapping[str, Any]], problems: list[str]) -> dict[str
 
 def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
     """What each stage accepts by itself and a later one would refuse, perhaps hours later."""
-    pretrain, finetune = resolved["pretrain"], resolved["finetune"]
+    finetune = resolved["finetune"]
+    pretrain = resolved.get("pretrain", finetune)
     problems = []
     for field in sorted(pretrain["recommender"].keys() | finetune["recommender"].keys()):
         before, after = pretrain["recommender"].get(field), finetune["recommender"].get(field)
@@ -79,7 +88,7 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
     if finetune["recommender"].get("beam_size", needed) < needed:
         problems.append(f"finetune.recommender.beam_size: below the {needed} items of the lists; raise it in both")
     splits = resolved["ingest"]["splits"]
-    for stage in ("pretrain", "finetune", "evaluate"):
+    for stage in [stage for stage in ("pretrain", "finetune", "evaluate") if stage in resolved]:
         split = resolved[stage]["split"]
         if split != finetune["split"]:
             problems.append(f"{stage}.split: {split!r}, but finetune.split is {finetune['split']!r}; set both")

@@ -1,0 +1,101 @@
+"""The recipe `session`: GRU4Rec on sessions, every next item of the test sessions ranked among all items.
+
+`pipeline` is the recipe; `check` is what a local run verifies before it starts anything.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.configure.component import configure
+from components.embed_image.component import embed_image
+from components.embed_text.component import embed_text
+from components.evaluate.component import evaluate
+from components.finetune.component import finetune
+from components.fuse.component import fuse
+from components.ingest.component import ingest
+from modalrec.errors import ConfigError
+from pipelines.placement import Accelerator, on_cpu, on_gpu
+
+LAPTOP_PRESET = "session"
+STAGES = ["ingest", "embed_text", "embed_image", "fuse", "finetune", "evaluate"]
+GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
+
+@dsl.pipeline(
+    name="session",
+    display_name="Sessions",
+    description="Train GRU4Rec on sessions, with or without the items' texts and pictures, and rank every next item of "
+    "the test sessions beside baselines.",
+)
+def pipeline(
+    source: str,
+    preset: str = "session",
+    settings: dict = {},  # noqa: B006  (Kubeflow reads the default from here)
+    seed: int = 0,
+    content: bool = False,
+    accelerator: str = "nvidia.com/gpu",
+    accelerator_count: int = 1,
+    node_selector: dict = {},  # noqa: B006
+    tolerations: list = [GPU_TAINT],  # noqa: B006
+    gpu_memory: str = "32Gi",
+) -> None:
+    """Sessions from raw files to the report.
+
+    Args:
+        source: Raw files: an s3:// URI of a folder. Another content needs another URI, for the cache.
+        preset: Set of settings to start from: session, or a published one, rsc15, yoochoose, rees46, coveo,
+            retailrocket, diginetica.
+        settings: Settings over the preset's, by stage, as JSON: {"finetune": {"training": {"epochs": 5}}}.
+        seed: Seed of all random draws.
+        content: Embed the items' texts and pictures, for finetune.recommender.content=initialise or sum.
+        accelerator: Resource name of the GPUs that encoding and training run on.
+        accelerator_count: GPUs per step.
+        node_selector: Labels of the GPU nodes, as JSON: {"cloud.google.com/gke-accelerator": "nvidia-l4"}.
+        tolerations: Taints of the GPU nodes to tolerate, as a JSON list of Kubernetes tolerations.
+        gpu_memory: Main memory of each step on a GPU node.
+    """
+    gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
+    config = on_cpu(configure(preset=preset, settings=settings, controls=False, stages=STAGES)).outputs
+    dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
+
+    def judge(**content: Any) -> None:
+        task = finetune(dataset=dataset, **content, config=config["finetune"], seed=seed)
+        model = on_gpu(task.set_display_name("finetune"), gpu).outputs["model"]
+        done = evaluate(dataset=dataset, model=model, config=config["evaluate"], seed=seed)
+        on_cpu(done).set_display_name("evaluate")
+
+    with dsl.If(content == True, name="with content"):  # noqa: E712  (compiled, not evaluated here)
+        text_embeddings = on_gpu(embed_text(dataset=dataset, config=config["embed_text"], seed=seed), gpu).outputs[
+            "text_embeddings"
+        ]
+        image_embeddings = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu).outputs[
+            "image_embeddings"
+        ]
+        fused = fuse(
+            text_embeddings=text_embeddings, image_embeddings=image_embeddings, config=config["fuse"], seed=seed
+        )
+        judge(embeddings=on_cpu(fused).outputs["embeddings"])
+    with dsl.Else(name="without content"):
+        judge()
+
+
+def check(arguments: dict[str, Any]) -> None:
+    """Checks the arguments of a run before anything starts.
+
+    Args:
+        arguments: The pipeline's arguments.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong, all of them in one message; or the model wants content and the run
+            makes none.
+    """
+    from modalrec.stages.configure import configure as resolve_all
+
+    configs = resolve_all(arguments["preset"], arguments["settings"], stages=STAGES)
+    wanted = configs["finetune"]["recommender"].get("content", "none")
+    if (wanted != "none") != bool(arguments.get("content", False)):
+        raise ConfigError(
+            f"content: the run says {bool(arguments.get('content', False))}, and finetune.recommender.content is "
+            f"{wanted}; give content=true with initialise or sum, and neither without"
+        )
