@@ -231,7 +231,7 @@ def _measure(role: str, recommender: Recommender | Scorer, part: Part, config: C
         run=run,
         batch_size=config.batch_size,
         tile=config.tile,
-        exhaustive=config.exhaustive and isinstance(recommender, Scorer),
+        exhaustive=isinstance(recommender, Scorer) and (config.exhaustive or _is_exact(recommender)),
         candidates=part.candidates,
         what=f"ranking: {name.replace('_', ' ')}",
     )
@@ -251,6 +251,11 @@ def _measure(role: str, recommender: Recommender | Scorer, part: Part, config: C
     )
 
 
+def _is_exact(recommender: Recommender | Scorer) -> bool:
+    """Whether its lists are the best by score: scores then tell the same and more."""
+    return isinstance(recommender, Recommender) and recommender.exact
+
+
 def _refuse_ties(result: Result, config: Config) -> None:
     few = result.tie_gap * len(result.ranking) < 5
     if config.ties == "fail" and result.tie_gap > TIE_TOLERANCE and not few:
@@ -265,7 +270,7 @@ def _beam_agreement(
     recommender: Recommender | Scorer, ranking: Ranking, part: Part, config: Config, run: Run
 ) -> dict[str, float]:
     """How much of the exhaustive top-10 the lists hold, on a sample of the users: the error of the search."""
-    both = isinstance(recommender, Recommender) and isinstance(recommender, Scorer)
+    both = isinstance(recommender, Recommender) and isinstance(recommender, Scorer) and not _is_exact(recommender)
     if not both or config.exhaustive or not config.beam_sample or not len(ranking) or config.list_length < 10:
         return {}
     sample = part.targets.sample(config.beam_sample, run.rng("beam"))
