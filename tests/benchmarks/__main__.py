@@ -1,0 +1,41 @@
+"""`python -m tests.benchmarks [NAME ...]`: runs the measurements of this folder, all of them or those that are named.
+
+Each is a module with a `main`, run in a process of its own with one thread, so that none disturbs the next.
+"""
+
+import argparse
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def names() -> list[str]:
+    """The measurements there are."""
+    return [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if info.name != "__main__"]
+
+
+def main() -> int:
+    """Runs them one after the other; the exit code is the number of those that failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *names()], metavar="NAME", help=", ".join(names()))
+    parser.add_argument(
+        "--gru4rec-official", metavar="DIR", help="your checkout of hidasib/GRU4Rec_PyTorch_Official, for gru4rec"
+    )
+    given = parser.parse_args()
+    environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
+    if given.gru4rec_official:
+        environment["GRU4REC_OFFICIAL"] = str(Path(given.gru4rec_official).resolve())
+    failed = 0
+    for name in given.names or names():
+        print(f"\n== {name}", flush=True)
+        code = f"from tests.benchmarks.{name} import main; main()"
+        failed += subprocess.run([sys.executable, "-c", code], env=environment).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
