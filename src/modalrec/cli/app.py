@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
-from modalrec.config import PRESETS
+from modalrec.config import PRESETS, resolve
 from modalrec.errors import ConfigError, ModalrecError
 from modalrec.stages import STAGES
 
@@ -82,6 +82,21 @@ def presets() -> None:
     """List the presets and what they are for."""
     for path in sorted(PRESETS.glob("*.yaml")):
         print(f"{path.stem:10} {path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+
+
+@app.command("gru4rec-parameters", rich_help_panel="Look")
+def gru4rec_parameters(
+    given: Annotated[str, typer.Argument(metavar="PARAMETERS", help="name=value,... or a parameter file (.py).")],
+) -> None:
+    """Turn parameters of the authors' GRU4Rec into settings of finetune, as YAML. The output can go to --config."""
+    import yaml
+
+    from modalrec.recommenders._gru4rec_parameters import finetune_settings
+    from modalrec.stages.train import TrainConfig
+
+    settings = finetune_settings(given)
+    resolve(TrainConfig, settings, where="finetune")
+    print(yaml.safe_dump(settings, sort_keys=False), end="")
 
 
 @app.command(rich_help_panel="Look")

@@ -14,8 +14,8 @@ from modalrec.compiled import exp, finite_kernel, inlined, kernel, prefetch, sig
 
 LINE = 16
 """Floats of a cache line."""
-AHEAD = 4
-"""Rows to ask the memory for in advance."""
+AHEAD, LINES = 3, 24
+"""Rows to ask the memory for in advance, and how much of each: the rest of a long row the processor foresees."""
 
 _EPSILON = np.float32(1e-24)
 _ADAGRAD = np.float32(1e-6)
@@ -53,7 +53,7 @@ def adagrad_rows(
     for u in range(rows.size):
         if u + AHEAD < rows.size:
             ahead = np.intp(rows[u + AHEAD]) * stride
-            for j in range(0, stride, LINE):
+            for j in range(0, min(stride, LINES * LINE), LINE):
                 prefetch(table, ahead + j)
         begin = np.intp(rows[u]) * stride
         weight, grad = table[begin : begin + size], grad_UD[u]

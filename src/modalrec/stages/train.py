@@ -105,10 +105,10 @@ def train(
     torch.manual_seed(run.seed)
     training, split = _possible(config, manifests["dataset"], run)
     sequences = Sequences.load(dataset, split)
-    if config.shuffle_histories:
-        sequences = sequences.shuffled(run.rng("shuffle"))
     if config.fit_on == "train_and_valid":
         sequences = sequences.with_valid()
+    if config.shuffle_histories:
+        sequences = sequences.shuffled(run.rng("shuffle"))
     model = _build(config, _item_space(dataset, codes, embeddings), manifests)
     if start is not None:
         _refuse_foreign(start, manifests, config)
