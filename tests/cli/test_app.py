@@ -10,7 +10,7 @@ import yaml
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.cli import main
-from modalrec.config import dump, resolve
+from modalrec.config import PRESETS, dump, resolve
 from modalrec.doctor import Check, check_store
 from modalrec.stages import STAGES, load_stage
 from tests.cli.conftest import Cli
@@ -78,7 +78,9 @@ def test_plugins_and_presets_are_listed(cli: Cli) -> None:
     for name in ("movielens", "hashing", "concat", "rqvae", "encoder_decoder"):
         assert re.search(rf"^  {name} +\w+", out, re.MULTILINE)
     _, out, _ = cli("presets")
-    assert re.findall(r"^(\w+) +For ", out, re.MULTILINE) == ["gpu", "laptop", "tiny"]
+    listed = dict(re.findall(r"^(\w+) +(\S.*)$", out, re.MULTILINE))
+    assert set(listed) == {path.stem for path in PRESETS.glob("*.yaml")}
+    assert listed["laptop"].startswith("For a laptop")
 
 
 def test_doctor_names_the_next_step_for_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

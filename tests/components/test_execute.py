@@ -54,17 +54,23 @@ def test_a_user_error_is_a_message_and_the_exit_code(tmp_path: Path, capsys: pyt
 
 def test_configure_gives_each_stage_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"ingest": {"positive_rating": "null"}, "finetune": {"training": {"epochs": 3.0}}}
-    texts = configure_stages("tiny", settings, True)
+    texts = configure_stages("tiny", settings, True, [])
     assert texts._fields == CONFIGS
     assert json.loads(texts.finetune)["training"]["epochs"] == 3
     assert json.loads(texts.ingest)["positive_rating"] is None
-    without = configure_stages("tiny", {}, True)
+    without = configure_stages("tiny", {}, True, [])
     changed = {name for name in CONFIGS if getattr(texts, name) != getattr(without, name)}
     assert changed == {"finetune", "scratch", "finetune_shuffled", "finetune_temporal"}
     with pytest.raises(SystemExit) as caught:
-        configure_stages("tiny", {"quantise": {}}, True)
+        configure_stages("tiny", {"quantise": {}}, True, [])
     assert caught.value.code == 2
     assert "did you mean quantize" in capsys.readouterr().err
+
+
+def test_stages_that_a_pipeline_lacks_get_no_configuration() -> None:
+    texts = configure_stages("session", {}, False, ["ingest", "finetune", "evaluate"])
+    assert {name for name in CONFIGS if getattr(texts, name)} == {"ingest", "finetune", "evaluate"}
+    assert json.loads(texts.finetune)["recommender"]["name"] == "gru4rec"
 
 
 def test_metrics_that_are_not_numbers_are_left_out(tmp_path: Path) -> None:

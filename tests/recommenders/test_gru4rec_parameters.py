@@ -75,7 +75,7 @@ def test_all_problems_at_once_with_what_was_meant() -> None:
 def test_files_that_are_none(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bad.py"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="bad.py"):
+    with pytest.raises(ConfigError, match=r"bad\.py"):
         finetune_settings(str(path))
-    with pytest.raises(ConfigError, match="missing.py"):
+    with pytest.raises(ConfigError, match=r"missing\.py"):
         finetune_settings(str(tmp_path / "missing.py"))

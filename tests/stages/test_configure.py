@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 
-from modalrec.config import PRESETS, dump, resolve
+from modalrec.config import PRESETS, dump, load_preset, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
 from modalrec.stages.configure import configure
+from pipelines import session as sessions
 
 CONTROLS = {"scratch", "pretrain_shuffled", "finetune_shuffled", "pretrain_temporal", "finetune_temporal"}
 
@@ -22,11 +23,18 @@ def refused(settings: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
 def test_every_preset_is_right_and_what_it_resolves_to_is_what_stages_take(preset: str) -> None:
-    configs = configure(preset, {})
-    assert set(configs) == {*STAGES, *CONTROLS}
+    recipe = sessions.STAGES if "session" in load_preset(preset).get("finetune", {}).get("split", "") else ()
+    configs = configure(preset, {}, stages=recipe)
+    assert set(configs) == (set(recipe) or {*STAGES, *CONTROLS})
     for name, config in configs.items():
         stage = {"scratch": "finetune"}.get(name, name.partition("_shuffled")[0].partition("_temporal")[0])
         assert dump(resolve(load_stage(stage)[1], config)) == config, "every default is written out"
+
+
+def test_a_recipe_without_pretraining_has_no_controls_and_refuses_settings_of_other_stages() -> None:
+    assert set(configure("tiny", {}, stages=["ingest", "finetune", "evaluate"])) == {"ingest", "finetune", "evaluate"}
+    with pytest.raises(ConfigError, match=r"pretrain: not a stage of this recipe; the stages are ingest, finetune"):
+        configure("tiny", {"pretrain.training.epochs": 2}, stages=["ingest", "finetune", "evaluate"])
 
 
 def test_settings_may_be_nested_or_dotted() -> None:

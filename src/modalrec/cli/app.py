@@ -81,7 +81,7 @@ def plugins() -> None:
 def presets() -> None:
     """List the presets and what they are for."""
     for path in sorted(PRESETS.glob("*.yaml")):
-        print(f"{path.stem:10} {path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+        print(f"{path.stem:20} {path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
 
 
 @app.command("gru4rec-parameters", rich_help_panel="Look")
