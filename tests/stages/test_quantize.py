@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.codes import read_codes
 from modalrec.artifacts.embeddings import EmbeddingsWriter, load
+from modalrec.artifacts.schemas import ITEMS
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.quantizers import load_quantizer
@@ -51,7 +54,7 @@ def clusters(tmp_path: Path) -> Path:
 
 
 def run_on(source: Path, folder: Path, run: Run = QUIET, **settings: Any) -> dict[str, float]:
-    return quantize(source, folder, config=resolve(Config, SMALL, settings), run=run)
+    return quantize(folder, source, config=resolve(Config, SMALL, settings), run=run)
 
 
 def test_real_titles(titles: Path, tmp_path: Path) -> None:
@@ -154,6 +157,156 @@ def test_few_or_equal_vectors(tmp_path: Path, vectors_ND: NDArray[np.float32], d
     assert metrics["distinct"] == distinct
     assert sizes[-1] == len(vectors_ND) - distinct + 1
     assert metrics["relative_reconstruction_error"] <= 1
+
+
+ACCEPTED = [
+    # quantizer, way of the last level, items minus distinct IDs, error relative to the variance
+    ({"name": "rq_kmeans", "balanced": True}, "sinkhorn", 27, 0.36),
+    ({"name": "rq_kmeans", "balanced": True}, "distinct", 0, 0.35),
+]
+
+
+@pytest.mark.parametrize(("quantizer", "way", "collisions", "error"), ACCEPTED)
+def test_amazon_scientific_before_positions(
+    real_data: Path, tmp_path: Path, quantizer: dict[str, Any], way: str, collisions: int, error: float
+) -> None:
+    """4 levels of 256: at most 27 of 4,344 items share their ID, the best published figure, all codes in use.
+
+    13 items have the same vector as another: nothing that codes each item by itself tells them apart.
+    """
+    stored = np.load(real_data / "derived" / "scientific_text_minilm_l6_fp16.npy").astype(np.float32)
+    config = {"quantizer": {**quantizer, "levels": 4, "codebook_size": 256}, "last_level": way}
+    source = embeddings(tmp_path / "embeddings", stored)
+    metrics = quantize(tmp_path / "codes", source, config=resolve(Config, config), run=QUIET)
+    assert metrics["collisions"] <= collisions < metrics["nearest_collisions"]
+    assert min(metrics[f"level_{level}_usage"] for level in (1, 2, 3, 4)) >= 0.95
+    assert metrics["nearest_relative_reconstruction_error"] < metrics["relative_reconstruction_error"] < error
+    assert metrics["collisions_left"] == 0
+    assert len(np.unique(read_codes(tmp_path / "codes")[1], axis=0)) == len(stored) == 4344
+
+
+def modalities(folder: Path, image_length: int) -> tuple[Path, Path]:
+    """Texts of 8 clusters and pictures of others, of the same 400 items; each is missing of some."""
+    text_ND, image_ND = mixture(seed=0)[0].numpy(), mixture(seed=1)[0].numpy()[:, :image_length]
+    has_text, has_image = np.ones(400, bool), np.ones(400, bool)
+    has_text[:3], has_image[2:5] = False, False
+    return embeddings(folder / "text", text_ND, has_text), embeddings(folder / "image", image_ND, has_image)
+
+
+@pytest.mark.parametrize("towers", ["separate", "shared"])
+def test_one_tower_per_modality(tmp_path: Path, towers: str) -> None:
+    text, image = modalities(tmp_path, 24 if towers == "shared" else 12)
+    config = resolve(Config, SMALL, {"towers": towers})
+    folder = tmp_path / "codes"
+    metrics = quantize(folder, text_embeddings=text, image_embeddings=image, config=config, run=QUIET)
+    codes_NL, sizes = read_codes(folder)[1:]
+    assert sizes[:4] == (16, 16, 16, 16)
+    assert metrics["items_without_vector"] == 1
+    own = [load_quantizer(folder / name) for name in ("text", "image")]
+    shared = [torch.equal(*pair) for pair in zip(*(tower.state_dict().values() for tower in own), strict=True)]
+    assert all(shared) == (towers == "shared")
+    for place, (name, edge) in enumerate({"text": text, "image": image}.items()):
+        present_N, vectors_ND = load(edge)[1:]
+        found = own[place].encode(torch.from_numpy(vectors_ND[present_N]))
+        assert found.tolist() == codes_NL[present_N, 2 * place : 2 * place + 2].tolist()
+        assert 0 < metrics[f"{name}_relative_reconstruction_error"] < 1
+    assert set(read_manifest(folder, "codes").inputs) == {"text_embeddings", "image_embeddings"}
+    written = json.loads((folder / "quantizer.json").read_bytes())
+    assert (written["towers"], written["shared"]) == (["text", "image"], towers == "shared")
+
+
+def test_last_level_of_towers(tmp_path: Path) -> None:
+    text, image = modalities(tmp_path, 12)
+    settings = {"towers": "separate", "last_level": "distinct", "quantizer": {"levels": 1, "codebook_size": 64}}
+    config = resolve(Config, SMALL, settings)
+    metrics = quantize(tmp_path / "c", text_embeddings=text, image_embeddings=image, config=config, run=QUIET)
+    assert metrics["collisions"] <= 4 < metrics["nearest_collisions"]
+    assert metrics["image_relative_reconstruction_error"] > metrics["nearest_image_relative_reconstruction_error"]
+    assert metrics["text_relative_reconstruction_error"] == metrics["nearest_text_relative_reconstruction_error"]
+
+
+def test_edges_that_the_towers_need(clusters: Path, tmp_path: Path) -> None:
+    config = resolve(Config, SMALL, {"towers": "separate"})
+    with pytest.raises(
+        ConfigError, match="towers='separate' codes text_embeddings and image_embeddings, and image_emb"
+    ):
+        quantize(tmp_path / "codes", text_embeddings=clusters, config=config, run=QUIET)
+    with pytest.raises(ConfigError, match="and embeddings is not given"):
+        quantize(tmp_path / "codes", text_embeddings=clusters, config=resolve(Config, SMALL), run=QUIET)
+
+
+def test_shared_codes_of_vectors_of_different_lengths(tmp_path: Path) -> None:
+    text, image = modalities(tmp_path, 12)
+    config = resolve(Config, SMALL, {"towers": "shared"})
+    with pytest.raises(ConfigError, match="vectors of one length, and text has 24, image has 12"):
+        quantize(tmp_path / "codes", text_embeddings=text, image_embeddings=image, config=config, run=QUIET)
+
+
+def test_towers_of_different_items(tmp_path: Path) -> None:
+    text, image = modalities(tmp_path, 12)[0], embeddings(tmp_path / "few", mixture()[0][:9].numpy())
+    config = resolve(Config, SMALL, {"towers": "separate"})
+    with pytest.raises(ArtifactError, match="not about the same items as the other tower"):
+        quantize(tmp_path / "codes", text_embeddings=text, image_embeddings=image, config=config, run=QUIET)
+
+
+def interactions(folder: Path, n_items: int, last: int) -> Path:
+    """A dataset in which 40 users choose among the items, and all end in the same one."""
+    rng = np.random.default_rng(0)
+    rows = [[*rng.integers(0, n_items, 8), last] for _ in range(40)]
+    columns = {
+        "user": np.repeat(np.arange(40), 9).astype(np.int32),
+        "item": np.array(rows, np.int32).ravel(),
+        "position": np.tile(np.arange(9), 40).astype(np.int32),
+        "timestamp": pa.nulls(360, pa.int64()),
+        "rating": pa.nulls(360, pa.float32()),
+        "split_leave_one_out": np.tile([0] * 7 + [1, 2], 40).astype(np.int8),
+    }
+    items = {
+        "item_id": [f"i{row}" for row in range(n_items)],
+        **{field.name: pa.nulls(n_items, field.type) for field in list(ITEMS)[1:-1]},
+        "image": ["none"] * n_items,
+    }
+    with write_artifact(folder, "dataset", stage="ingest", config=Config(), seed=0, inputs={}) as work:
+        pq.write_table(pa.table(columns), work.folder / "interactions.parquet")
+        pq.write_table(pa.table(items), work.folder / "items.parquet")
+    return folder
+
+
+ALIGNED = {"quantizer": {"alignment": 0.5, "diversity": 1e-3, "collaborative_width": 8}}
+
+
+def test_alignment_reads_train_events_alone(clusters: Path, tmp_path: Path) -> None:
+    """Datasets that differ in their test events give the same codes and weights."""
+    config, codes = resolve(Config, SMALL, ALIGNED), []
+    for name, last in (("first", 3), ("second", 7)):
+        dataset = interactions(tmp_path / f"{name}_data", 400, last)
+        quantize(tmp_path / name, clusters, dataset=dataset, config=config, run=QUIET)
+        codes.append((tmp_path / name / "quantizer.safetensors").read_bytes())
+        assert "dataset" in read_manifest(tmp_path / name, "codes").inputs
+    assert codes[0] == codes[1]
+    curves = json.loads((tmp_path / "first" / "curves.json").read_bytes())
+    assert curves[-1]["alignment"] < curves[0]["alignment"]
+
+
+def test_alignment_without_the_right_dataset(clusters: Path, tmp_path: Path) -> None:
+    config = resolve(Config, SMALL, ALIGNED)
+    with pytest.raises(ConfigError, match="alignment needs the interactions, and `dataset` is not given"):
+        quantize(tmp_path / "codes", clusters, config=config, run=QUIET)
+    dataset = interactions(tmp_path / "data", 30, 3)
+    with pytest.raises(ArtifactError, match="has other items than the embeddings"):
+        quantize(tmp_path / "codes", clusters, dataset=dataset, config=config, run=QUIET)
+
+
+@pytest.mark.parametrize("name", ["rq_kmeans", "pq", "opq"])
+def test_quantizers_without_gradients_have_no_epochs(name: str, clusters: Path, tmp_path: Path) -> None:
+    config = resolve(Config, {"quantizer": {"name": name, "levels": 2, "codebook_size": 8}})
+    metrics = quantize(tmp_path / "codes", clusters, config=config, run=QUIET)
+    assert metrics["epochs"] == metrics["best_epoch"] == 0
+    assert json.loads((tmp_path / "codes" / "curves.json").read_bytes()) == []
+    assert (
+        load_quantizer(tmp_path / "codes").encode(mixture()[0]).tolist()
+        == read_codes(tmp_path / "codes")[1][:, :2].tolist()
+    )
 
 
 def test_vector_that_is_not_finite(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,9 +30,11 @@ class Quantizer(nn.Module, ABC):
         Config: The configuration class, with `name: Literal["<module>"]`.
         config: The configuration it was built from.
         dimension: Length of the vectors, D.
+        by_gradient: Trained in steps on `loss`; otherwise `initialise` alone trains it.
     """
 
     Config: ClassVar[type[Config]]
+    by_gradient: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, config: Any, dimension: int) -> None:
@@ -53,9 +55,12 @@ class Quantizer(nn.Module, ABC):
         One vector is enough, vectors may be equal, and there may be fewer of them than codes.
         """
 
-    @abstractmethod
     def loss(self, vectors_ND: Tensor) -> dict[str, Tensor]:
-        """The training losses of a batch: `loss` is what is minimised, the others are shown. May update buffers."""
+        """The training losses of a batch: `loss` is what is minimised, the others are shown. May update buffers.
+
+        By default the squared error of the reconstruction without gradients, for quantizers not trained by gradient.
+        """
+        return {"loss": (self.decode(self.encode(vectors_ND)) - vectors_ND).pow(2).mean()}
 
     @abstractmethod
     def encode(self, vectors_ND: Tensor) -> Tensor:
@@ -81,6 +86,21 @@ def save_quantizer(folder: Path, quantizer: Quantizer, codebook_sizes: Sequence[
     save_file(tensors, folder / WEIGHTS)
     config, sizes = dump(quantizer.config), list(codebook_sizes)
     write_json(folder / QUANTIZER, {"quantizer": config, "dimension": quantizer.dimension, "codebook_sizes": sizes})
+
+
+def save_towers(folder: Path, towers: Mapping[str, Quantizer], codebook_sizes: Sequence[int]) -> None:
+    """Writes one quantizer per modality, each in a folder of its name, which `load_quantizer` reads.
+
+    Args:
+        folder: The building place of a Codes artifact.
+        towers: From modality to quantizer, in the order of the codes; the same one twice for a shared code space.
+        codebook_sizes: Of the whole semantic IDs: the towers' one after the other, and the collision position's last.
+    """
+    for name, quantizer in towers.items():
+        (folder / name).mkdir()
+        save_quantizer(folder / name, quantizer, quantizer.codebook_sizes)
+    shared = len({id(quantizer) for quantizer in towers.values()}) < len(towers)
+    write_json(folder / QUANTIZER, {"towers": list(towers), "shared": shared, "codebook_sizes": list(codebook_sizes)})
 
 
 def load_quantizer(folder: Path, device: str = "cpu") -> Quantizer:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,29 +13,29 @@ from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.codes import write_codes
-from modalrec.artifacts.embeddings import load
 from modalrec.artifacts.files import write_json
 from modalrec.data.semantic_ids import with_positions
-from modalrec.errors import DataError
 from modalrec.evaluation.codes import colliding, level_usage
-from modalrec.quantizers import Quantizer, save_quantizer
+from modalrec.quantizers import Quantizer, save_quantizer, save_towers
 from modalrec.quantizers.rqvae import RqvaeConfig
 from modalrec.run import Run
+from modalrec.stages._quantize_read import Tower, choose_edges, read_partners, read_towers
 from modalrec.training.checkpoint import fingerprint
+from modalrec.training.collaborative import AlignedBatches
+from modalrec.training.last_level import LastLevel, reassigned
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.vectors import VectorBatches
 
-# N items, D length of the vectors, L levels.
+# N items, D length of the vectors, L levels, P length of collaborative vectors.
 
 INITIAL_ROWS = 65_536
 """Vectors that a quantizer is initialised from: 256 for each of 256 codes."""
 BLOCK_ROWS = 8192
-LARGEST = 1e15
 MONITOR = "held_out_explained_variance"
 
 
 class QuantizerTraining(TrainingConfig):
-    """Training with defaults for quantizers.
+    """Training with defaults for quantizers; those that are not trained by gradient need none.
 
     Attributes:
         epochs: 50, what a laptop does in half a minute; early stopping often needs fewer.
@@ -60,118 +61,224 @@ class Config(configs.Config):
         training: How to train it.
         held_out: Share of the items that are coded but not learnt from; the epoch that reconstructs them best is kept,
             so that codes describe items rather than memorise them. 0 keeps the last epoch.
+        towers: What is coded: the fused vector, or text and image by a quantizer each, one's codes behind the other's,
+            with code spaces of their own or a shared one, which needs vectors of one length.
+        last_level: Codes of the last level where items share all codes: nearest leaves them to the position that tells
+            them apart, distinct gives each the best code that no other has, sinkhorn spreads them as LC-Rec does.
+        split: Where the quantizer aligns with collaborative vectors, the split whose train events these come from.
     """
 
     quantizer: plugins.any_config("quantizers") = RqvaeConfig()  # type: ignore[valid-type]
     training: QuantizerTraining = QuantizerTraining()
     held_out: float = Field(0.05, ge=0, lt=1)
+    towers: Literal["fused", "separate", "shared"] = "fused"
+    last_level: LastLevel = "nearest"
+    split: str = "leave_one_out"
 
 
-def quantize(embeddings: Path, codes: Path, *, config: Config, run: Run) -> dict[str, float]:
+def quantize(
+    codes: Path,
+    embeddings: Path | None = None,
+    text_embeddings: Path | None = None,
+    image_embeddings: Path | None = None,
+    dataset: Path | None = None,
+    *,
+    config: Config,
+    run: Run,
+) -> dict[str, float]:
     """Trains a quantizer on the items' vectors and gives every item its semantic ID.
 
     An item without a vector does not take part in training; it gets the codes of the mean of all vectors, and a place
     behind the items that really have these codes.
 
     Args:
-        embeddings: One vector per item.
         codes: Where to write semantic IDs and quantizer.
+        embeddings: One vector per item, for fused towers.
+        text_embeddings: One vector per item, for one tower per modality.
+        image_embeddings: One vector per item, for one tower per modality.
+        dataset: Needed by a quantizer with alignment, which reads the train events; test events never enter.
         config: Quantizer and training.
         run: The stage's run.
 
     Returns:
-        Items, those without a vector, collisions and the largest group before positions tell its items apart, usage,
-        perplexity and normalised entropy of each level, and the squared error of the reconstruction relative to the
-        variance, of all items and of the held-out ones.
+        Items, those without a vector, collisions (items minus distinct IDs) and the largest group before positions tell
+        its items apart, usage, perplexity and normalised entropy of each level, and the squared error of the
+        reconstruction relative to the variance, of all items and of the held-out ones. `nearest_` marks what was before
+        `last_level` moved codes, `collisions_left` what is left in the end: none.
 
     Raises:
+        ConfigError: An edge is missing that the settings need.
         DataError: No item has a vector, or one has extreme values.
         ArtifactError: The embeddings are damaged, or one is not finite.
         TrainingError: The training diverged.
     """
-    manifests = {"embeddings": read_manifest(embeddings, "embeddings")}
-    item_ids, present_N, vectors_ND = load(embeddings)
-    if not present_N.any():
-        raise DataError(f"{embeddings}: none of the {len(item_ids)} items has a vector; embed texts or images first")
-    _refuse_extremes(embeddings, item_ids, vectors_ND)
-    vectors_ND[~present_N] = vectors_ND[present_N].mean(0)
+    given = {"embeddings": embeddings, "text_embeddings": text_embeddings, "image_embeddings": image_embeddings}
+    folders = choose_edges(given, config.towers)
+    used = {edge: folder for edge, folder in given.items() if folder in folders.values()}
+    manifests = {edge: read_manifest(folder, "embeddings") for edge, folder in used.items() if folder}
+    towers = read_towers(folders, config.towers == "shared")
+    partners_NP = None
+    if getattr(config.quantizer, "alignment", 0):
+        width = config.quantizer.collaborative_width
+        partners_NP = read_partners(dataset, config.split, width, towers[0].item_ids, run.seed)
+        manifests |= {"dataset": read_manifest(dataset, "dataset")} if dataset else {}
     with write_artifact(codes, "codes", stage="quantize", config=config, seed=run.seed, inputs=manifests) as work:
-        learnt, held_out = _divide(np.flatnonzero(present_N), config.held_out, run)
         training = fingerprint("quantize", config, run.seed, manifests)
-        quantizer, curves = _train(vectors_ND[learnt], vectors_ND[held_out], training, config, run)
-        codes_NL, errors_N = _code(quantizer, vectors_ND)
-        semantic_ids = with_positions(codes_NL, np.where(present_N, errors_N, np.inf))
-        sizes = [*quantizer.codebook_sizes, int(semantic_ids[:, -1].max()) + 1]
-        write_codes(work.folder, item_ids, semantic_ids)
-        save_quantizer(work.folder, quantizer, sizes)
-        write_json(work.folder / "curves.json", curves)
-        metrics: dict[str, float] = {"items": len(item_ids), "items_without_vector": int((~present_N).sum())}
-        metrics |= _usage(codes_NL, sizes)
-        mean_D = vectors_ND[learnt].mean(0)
-        metrics["relative_reconstruction_error"] = _relative(errors_N[present_N], vectors_ND[present_N], mean_D)
-        if len(held_out):
-            error = _relative(errors_N[held_out], vectors_ND[held_out], mean_D)
-            metrics["held_out_relative_reconstruction_error"] = error
-        metrics["epochs"] = len(curves)
-        best = max(curves, key=lambda entry: entry.get(MONITOR, entry["epoch"]), default={"epoch": 0})
-        metrics["best_epoch"] = best["epoch"]
+        learner = _Learner(config, run, training, partners_NP)
+        quantizers = learner.learn(towers)
+        metrics: dict[str, float] = {"items": len(towers[0].item_ids)}
+        metrics["items_without_vector"] = int((~_any_present(towers)).sum())
+        codes_NL, errors_N = _code_all(quantizers, towers, learner, config.last_level, metrics)
+        semantic_ids = with_positions(codes_NL, np.where(_all_present(towers), errors_N, np.inf))
+        sizes = [size for quantizer in quantizers for size in quantizer.codebook_sizes]
+        sizes.append(int(semantic_ids[:, -1].max()) + 1)
+        write_codes(work.folder, towers[0].item_ids, semantic_ids)
+        if config.towers == "fused":
+            save_quantizer(work.folder, quantizers[0], sizes)
+        else:
+            named = zip(towers, quantizers, strict=True)
+            save_towers(work.folder, {tower.name: quantizer for tower, quantizer in named}, sizes)
+        write_json(work.folder / "curves.json", learner.curves)
+        metrics |= _usage(codes_NL, sizes) | {"collisions_left": colliding(semantic_ids)}
+        metrics |= learner.epochs()
         work.statistics |= {**metrics, "codebook_sizes": sizes, "quantizer": config.quantizer.name}
     if sizes[-1] > max(sizes[:-1]):
         run.say(f"one group of {sizes[-1]:,} items shares all codes: raise quantizer.levels or look for equal items")
     return metrics
 
 
-def _refuse_extremes(embeddings: Path, item_ids: NDArray[np.object_], vectors_ND: NDArray[np.float32]) -> None:
-    largest_N = np.abs(vectors_ND).max(axis=1)
-    row = int(largest_N.argmax())
-    if largest_N[row] > LARGEST:
-        raise DataError(
-            f"{embeddings}: row {row} (item {item_ids[row]!r}) has the extreme value {largest_N[row]:.3g}, whose "
-            "square is beyond float32; scale the vectors, to length 1 for example as `fuse` does"
+class _Learner:
+    """Trains the quantizers of all towers: one each, or one for all where the code space is shared."""
+
+    def __init__(self, config: Config, run: Run, training: str, partners_NP: NDArray[np.float32] | None) -> None:
+        self.config, self.run, self.training, self.partners_NP = config, run, training, partners_NP
+        self.curves: list[dict[str, float]] = []
+        self.learnt: dict[str, NDArray[np.int64]] = {}
+        self.held_out: dict[str, NDArray[np.int64]] = {}
+
+    def learn(self, towers: list[Tower]) -> list[Quantizer]:
+        """The trained quantizer of each tower."""
+        n_items = len(towers[0].item_ids)
+        kept_N = np.ones(n_items, bool)  # the same items for all towers
+        kept_N[self.run.rng("held_out").permutation(n_items)[: int(n_items * self.config.held_out)]] = False
+        for tower in towers:
+            learnt_N = tower.present_N & (kept_N | ~(tower.present_N & kept_N).any())
+            self.learnt[tower.name] = np.flatnonzero(learnt_N)
+            self.held_out[tower.name] = np.flatnonzero(tower.present_N & ~learnt_N)
+        if self.config.towers == "shared":
+            return [self._train(towers, "")] * len(towers)
+        return [self._train([tower], tower.name) for tower in towers]
+
+    def epochs(self) -> dict[str, float]:
+        """How many epochs were trained, of all quantizers, and the best of the last one."""
+        best = max(self.curves, key=lambda entry: entry.get(MONITOR, entry["epoch"]), default={"epoch": 0})
+        return {"epochs": len(self.curves), "best_epoch": best["epoch"]}
+
+    def _train(self, towers: list[Tower], name: str) -> Quantizer:
+        config, run = self.config, self.run
+        learnt = [self.learnt[tower.name] for tower in towers]
+        learnt_ND = _stacked(towers, learnt)
+        held_out_ND = _stacked(towers, [self.held_out[tower.name] for tower in towers])
+        torch.manual_seed(run.seed)
+        quantizer: Quantizer = plugins.create("quantizers", config.quantizer, learnt_ND.shape[1])
+        sample = np.sort(run.rng("initialise").permutation(len(learnt_ND))[:INITIAL_ROWS])
+        quantizer.to(run.torch_device()).initialise(torch.from_numpy(learnt_ND[sample]).to(run.torch_device()))
+        if not quantizer.by_gradient:
+            return quantizer.eval()
+        mean_D, vectors_ND = learnt_ND.mean(0), torch.from_numpy(learnt_ND)
+        batches = VectorBatches(vectors_ND, config.training.batch_size, run)
+        if self.partners_NP is not None:
+            partners_NP = torch.from_numpy(np.concatenate([self.partners_NP[rows] for rows in learnt]))
+            batches = AlignedBatches(vectors_ND, partners_NP, config.training.batch_size, run)
+
+        def validate() -> dict[str, float]:
+            return {MONITOR: 1 - _relative(_code(quantizer, held_out_ND)[1], held_out_ND, mean_D)}
+
+        curves = fit(
+            quantizer,
+            batches,
+            config=config.training,
+            run=run,
+            fingerprint=f"{name}-{self.training}" if name else self.training,
+            validate=validate if len(held_out_ND) else None,
+            monitor=MONITOR,
         )
+        self.curves += curves
+        return quantizer
 
 
-def _divide(rows: NDArray[np.int64], share: float, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows to learn from and those held out, each in the items' order."""
-    shuffled = run.rng("held_out").permutation(rows)
-    count = int(len(rows) * share)
-    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+def _code_all(
+    quantizers: list[Quantizer], towers: list[Tower], learner: _Learner, way: LastLevel, metrics: dict[str, float]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Codes [N, L] of all towers side by side and the sum of their errors [N]; adds to the metrics."""
+    coded = [_code(quantizer, tower.vectors_ND) for quantizer, tower in zip(quantizers, towers, strict=True)]
+    codes_NL = np.concatenate([codes for codes, _ in coded], axis=1)
+    metrics["nearest_collisions"] = colliding(codes_NL)
+    errors = [errors_N for _, errors_N in coded]
+    _add_errors("nearest_", towers, errors, learner, metrics)
+    if way != "nearest":
+        last, own = quantizers[-1], len(quantizers[-1].codebook_sizes)
+        device = _device(last)
+        rows = np.flatnonzero(_all_present(towers))
+
+        def decode(codes: torch.Tensor) -> torch.Tensor:
+            return last.decode(codes[:, -own:].to(device)).cpu()
+
+        vectors_ND = towers[-1].vectors_ND
+        codes_NL[rows] = reassigned(codes_NL[rows], vectors_ND[rows], last.codebook_sizes[-1], decode, way)
+        errors[-1] = _errors(last, codes_NL[:, -own:], vectors_ND)
+    _add_errors("", towers, errors, learner, metrics)
+    return codes_NL, np.sum(errors, axis=0)
 
 
-def _train(
-    learnt_ND: NDArray[np.float32], held_out_ND: NDArray[np.float32], training: str, config: Config, run: Run
-) -> tuple[Quantizer, list[dict[str, float]]]:
-    torch.manual_seed(run.seed)
-    quantizer: Quantizer = plugins.create("quantizers", config.quantizer, learnt_ND.shape[1])
-    sample = np.sort(run.rng("initialise").permutation(len(learnt_ND))[:INITIAL_ROWS])
-    quantizer.to(run.torch_device()).initialise(torch.from_numpy(learnt_ND[sample]).to(run.torch_device()))
-    mean_D = learnt_ND.mean(0)
-
-    def validate() -> dict[str, float]:
-        return {MONITOR: 1 - _relative(_code(quantizer, held_out_ND)[1], held_out_ND, mean_D)}
-
-    curves = fit(
-        quantizer,
-        VectorBatches(torch.from_numpy(learnt_ND), config.training.batch_size, run),
-        config=config.training,
-        run=run,
-        fingerprint=training,
-        validate=validate if len(held_out_ND) else None,
-        monitor=MONITOR,
-    )
-    return quantizer, curves
+def _add_errors(
+    prefix: str, towers: list[Tower], errors: list[NDArray[np.float32]], learner: _Learner, metrics: dict[str, float]
+) -> None:
+    """Relative errors of each tower under its name, and their mean."""
+    parts: dict[str, list[float]] = {}
+    for tower, errors_N in zip(towers, errors, strict=True):
+        mean_D = tower.vectors_ND[learner.learnt[tower.name]].mean(0)
+        for kind, rows in (("", np.flatnonzero(tower.present_N)), ("held_out_", learner.held_out[tower.name])):
+            if len(rows):
+                error = _relative(errors_N[rows], tower.vectors_ND[rows], mean_D)
+                parts.setdefault(kind, []).append(error)
+                if tower.name:
+                    metrics[f"{prefix}{tower.name}_{kind}relative_reconstruction_error"] = error
+    for kind, values in parts.items():
+        metrics[f"{prefix}{kind}relative_reconstruction_error"] = sum(values) / len(values)
 
 
 def _code(quantizer: Quantizer, vectors_ND: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Codes [N, L] and the squared error of each reconstruction [N]."""
-    device = next(quantizer.parameters()).device
-    codes, errors = [], []
-    for block in torch.from_numpy(vectors_ND).split(BLOCK_ROWS):
-        block_ND = block.to(device)
-        codes_NL = quantizer.encode(block_ND)
-        errors.append((quantizer.decode(codes_NL) - block_ND).pow(2).sum(1).cpu().numpy())
-        codes.append(codes_NL.to(torch.int32).cpu().numpy())
-    return np.concatenate(codes), np.concatenate(errors)
+    device = _device(quantizer)
+    blocks = [quantizer.encode(block.to(device)).cpu() for block in torch.from_numpy(vectors_ND).split(BLOCK_ROWS)]
+    codes_NL = torch.cat(blocks).to(torch.int32).numpy()
+    return codes_NL, _errors(quantizer, codes_NL, vectors_ND)
+
+
+def _errors(quantizer: Quantizer, codes_NL: NDArray[np.int32], vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    device, errors = _device(quantizer), []
+    for begin in range(0, len(codes_NL), BLOCK_ROWS):
+        codes = torch.from_numpy(codes_NL[begin : begin + BLOCK_ROWS]).long().to(device)
+        wanted = torch.from_numpy(vectors_ND[begin : begin + BLOCK_ROWS]).to(device)
+        errors.append((quantizer.decode(codes) - wanted).pow(2).sum(1).cpu().numpy())
+    return np.concatenate(errors)
+
+
+def _device(quantizer: Quantizer) -> torch.device:
+    return next(iter(quantizer.state_dict().values())).device
+
+
+def _stacked(towers: list[Tower], rows: list[NDArray[np.int64]]) -> NDArray[np.float32]:
+    return np.concatenate([tower.vectors_ND[chosen] for tower, chosen in zip(towers, rows, strict=True)])
+
+
+def _any_present(towers: list[Tower]) -> NDArray[np.bool_]:
+    return np.logical_or.reduce([tower.present_N for tower in towers])
+
+
+def _all_present(towers: list[Tower]) -> NDArray[np.bool_]:
+    return np.logical_and.reduce([tower.present_N for tower in towers])
 
 
 def _relative(errors_N: NDArray[np.float32], vectors_ND: NDArray[np.float32], mean_D: NDArray[np.float32]) -> float:

@@ -66,6 +66,8 @@ class QuantizerContract(ConfigContract):
     def trained(self, vectors_ND: Tensor, epochs: int) -> Quantizer:
         """The small quantizer, trained on vectors."""
         quantizer, run = self.build(vectors_ND), Run("contract", device="cpu", quiet=True)
+        if not quantizer.by_gradient:
+            return quantizer.eval()
         config = self.training.model_copy(update={"epochs": epochs})
         batches = VectorBatches(vectors_ND, config.batch_size, run)
         fit(quantizer, batches, config=config, run=run, fingerprint="contract")
@@ -94,6 +96,9 @@ class QuantizerContract(ConfigContract):
         quantizer = self.build(vectors_ND).train()
         losses = quantizer.loss(vectors_ND)
         assert all(torch.isfinite(value).all() for value in losses.values())
+        if not quantizer.by_gradient:
+            assert not list(quantizer.parameters())
+            return
         losses["loss"].backward()
         idle = [name for name, p in quantizer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert idle == []
@@ -127,6 +132,9 @@ class QuantizerContract(ConfigContract):
         """All state is in `state_dict()` and torch's generator: counters and averages are buffers."""
         batches = mixture()[0].split(40)
         first = self.build(mixture()[0], seed=1).train()
+        if not first.by_gradient:
+            self.build(seed=2).load_state_dict(first.state_dict())
+            return
         optimizer = torch.optim.AdamW(first.parameters())
         for vectors_ND in batches[:5]:
             self._step(first, optimizer, vectors_ND)
