@@ -82,9 +82,15 @@ def _encoders() -> list[Check]:
 
     checks = []
     for name, encoder in plugins.discover("encoders").items():
+        modalities = ", ".join(sorted(encoder.modalities))
+        if "model" in encoder.Config.model_fields:
+            # Which weights is the user's choice, and may be gigabytes to load.
+            found = f"{modalities}; `model` names weights on a hub, in a folder or in a bucket"
+            checks.append(Check(f"encoder {name}", "off", found))
+            continue
         try:
-            dimension = encoder(encoder.Config(), "cpu").dimension
-            found = f"{', '.join(sorted(encoder.modalities))}; vectors of {dimension}"
+            dimension = encoder(encoder.Config(), "cpu", min(encoder.modalities), "float32").dimension
+            found = f"{modalities}; vectors of {dimension}"
             checks.append(Check(f"encoder {name}", "ok", found))
         except ModalrecError as error:
             checks.append(Check(f"encoder {name}", "missing", "cannot be loaded", str(error)))

@@ -93,6 +93,7 @@ def test_doctor_names_the_next_step_for_what_is_missing(cli: Cli, monkeypatch: p
     states = {line[8:30].strip(): line.split()[0] for line in out.splitlines() if line[0] != " "}
     assert states["torch"] == "ok"
     assert states["encoder hashing"] == "ok"
+    assert states["encoder huggingface"] == "off"
     assert {"python", "gpu", "embedded store", "kfp", "disk", "memory"} <= set(states)
 
 

@@ -11,25 +11,43 @@ from modalrec.config import Config
 
 
 class Encoder(ABC):
-    """A text encoder, an image encoder, or both.
+    """A text encoder, an image encoder, or both: an instance is made for one modality, and encodes that one.
 
     Attributes:
         Config: The configuration class, with `name: Literal["<module>"]`.
         modalities: What it can encode: "text", "image" or both.
         dimension: Length of its vectors.
+        weights: A digest of the files that its weights and its preprocessing came from; empty where there are none.
     """
 
     Config: ClassVar[type[Config]]
     modalities: ClassVar[frozenset[str]]
     dimension: int
+    weights: str = ""
 
     @abstractmethod
-    def __init__(self, config: Any, device: str) -> None:
+    def __init__(self, config: Any, device: str, modality: str, precision: str) -> None:
         """Loads the weights onto a torch device.
+
+        Args:
+            config: An instance of `Config`.
+            device: A torch device name.
+            modality: text or image, one of `modalities`.
+            precision: float32, bfloat16 or float16: what to compute in; the vectors are float32 always.
 
         Raises:
             UpstreamError: The weights are not installed; the message says how to get them.
         """
+
+    @classmethod
+    def check(cls, config: Any, modality: str) -> None:
+        """Refuses settings that cannot encode a modality, before anything is loaded; others than the encoder's own.
+
+        Raises:
+            ValueError: Says which setting, and what to set instead.
+        """
+        if modality not in cls.modalities:
+            raise ValueError(f"{cls.__name__} does not encode {modality}")
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
         """L2-normalised vectors [len(texts), dimension]; the result does not depend on how texts are batched."""

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from modalrec.artifacts.files import sha256_file
 from modalrec.config import Config
 from modalrec.encoders import Encoder
+from modalrec.encoders._vectors import to_numpy
 from modalrec.encoders._weights import installed
 from modalrec.errors import UpstreamError
 
@@ -46,14 +47,17 @@ class EfficientNet(Encoder):
     Config = EfficientNetConfig
     modalities = frozenset({"image"})
 
-    def __init__(self, config: EfficientNetConfig, device: str) -> None:
+    def __init__(
+        self, config: EfficientNetConfig, device: str, modality: str = "image", precision: str = "float32"
+    ) -> None:
         # Takes seconds to import, which listing the plug-ins or checking a config should not.
         import timm
 
         path = installed(PACKAGE, FILE, PIP)
         model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         try:
-            if not sha256_file(path).startswith(DIGEST):
+            self.weights = sha256_file(path)
+            if not self.weights.startswith(DIGEST):
                 raise ValueError("its SHA-256 is another")
             weights = torch.load(path, map_location="cpu", weights_only=True)
             # The package names the layers otherwise but lists them in the same order.
@@ -67,7 +71,8 @@ class EfficientNet(Encoder):
         model.eval()
         _fold_norms(model)
         # Twice as fast on a CPU as the default layout.
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.dtype: torch.dtype = getattr(torch, precision)
+        self.model = model.to(device, self.dtype, memory_format=torch.channels_last)
         self.device = device
 
     @torch.inference_mode()
@@ -77,8 +82,7 @@ class EfficientNet(Encoder):
             return np.zeros((0, self.dimension), np.float32)
         pixels_BHWC = np.stack([np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in images])
         pixels_BCHW = torch.from_numpy(pixels_BHWC).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        features_BD = self.model(pixels_BCHW)
-        return nn.functional.normalize(features_BD, dim=1).cpu().numpy()
+        return to_numpy(self.model(pixels_BCHW.to(self.dtype)))
 
 
 def _fold_norms(module: nn.Module) -> None:

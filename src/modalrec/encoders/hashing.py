@@ -46,7 +46,7 @@ class Hashing(Encoder):
     Config = HashingConfig
     modalities = frozenset({"text", "image"})
 
-    def __init__(self, config: HashingConfig, device: str) -> None:
+    def __init__(self, config: HashingConfig, device: str, modality: str = "text", precision: str = "float32") -> None:
         self.dimension = config.dimension
         # The last column is a constant, so that plain grey has a direction too.
         rng = np.random.default_rng(SEED)

