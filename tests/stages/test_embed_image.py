@@ -10,7 +10,9 @@ from modalrec.data.images import open_image
 from modalrec.encoders.hashing import Hashing, HashingConfig
 from modalrec.errors import ConfigError
 from modalrec.run import Run
+from modalrec.stages import embed_text, fuse
 from modalrec.stages.embed_image import Config, embed_image
+from tests.encoders.small import folder_of
 from tests.stages.small import jpeg, write_dataset
 
 RUN = Run("embed_image", device="cpu", quiet=True)
@@ -34,18 +36,27 @@ def test_vectors_in_the_datasets_order_missing_ones_zero(dataset: Path, tmp_path
         np.testing.assert_allclose(vectors[row], expected, atol=1e-6)
     assert metrics == {"items": 7, "present": 4, "missing": 3, "distinct": 3, "dimension": 32}
     manifest = read_manifest(tmp_path / "image", "embeddings")
-    assert manifest.statistics == {**metrics, "encoder": "hashing"}
+    assert manifest.statistics == {**metrics, "encoder": "hashing", "precision": "float32"}
     assert list(manifest.files) == ["embeddings.parquet"]
 
 
-def test_dataset_without_pictures_has_all_vectors_missing(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "dataset", ["a", "b"])
-    metrics = embed_image(dataset, tmp_path / "image", config=SMALL, run=RUN)
+def test_dataset_without_pictures_needs_no_weights_and_can_be_fused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe of texts alone runs through, and the line says why every vector is missing."""
+    dataset = write_dataset(tmp_path / "dataset", ["a", "b c"])
+    config = resolve(Config, {"encoder": {"name": "timm", "model": "no-such/model"}})
+    metrics = embed_image(dataset, tmp_path / "image", config=config, run=Run("embed_image", device="cpu"))
+    assert metrics == {"items": 2, "present": 0, "missing": 2, "distinct": 0, "dimension": 1}
+    assert "no item has any image: no weights are loaded, and all items count as missing" in capsys.readouterr().err
     _, present, vectors = load(tmp_path / "image")
-    assert metrics["missing"] == 2
     assert not present.any()
-    assert vectors.shape == (2, 32)
-    assert not vectors.any()
+    assert vectors.tolist() == [[0], [0]]
+    text_run, fuse_run = Run("embed_text", device="cpu", quiet=True), Run("fuse", device="cpu", quiet=True)
+    texts = embed_text.Config(encoder=HashingConfig(dimension=32))
+    embed_text.embed_text(dataset, tmp_path / "text", config=texts, run=text_run)
+    fused = fuse.fuse(tmp_path / "both", tmp_path / "text", tmp_path / "image", config=fuse.Config(), run=fuse_run)
+    assert fused["present"] == fused["items_text"] == 2
 
 
 def test_default_encoder_is_efficientnet(dataset: Path, tmp_path: Path) -> None:
@@ -57,5 +68,39 @@ def test_default_encoder_is_efficientnet(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_encoder_of_texts_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder.*'minilm' does not encode image; use one of efficientnet, hashing"):
+    with pytest.raises(
+        ConfigError,
+        match=r"encoder.*'minilm' does not encode image; use one of efficientnet, hashing, huggingface, open_",
+    ):
         resolve(Config, {"encoder": {"name": "minilm"}})
+
+
+def test_a_preset_of_texts_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(
+        ConfigError, match=r"encoder: preset 'bert' does not encode image; use one of clip, vit, dinov2"
+    ):
+        resolve(Config, {"encoder": {"name": "huggingface", "preset": "bert"}})
+    with pytest.raises(ConfigError, match=r"encoder: model: missing; give a name of the hub"):
+        resolve(Config, {"encoder": {"name": "huggingface"}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder", "dimension"),
+    [
+        ({"name": "huggingface", "preset": "clip"}, "clip", 24),
+        ({"name": "huggingface", "preset": "vit"}, "vit", 32),
+        ({"name": "open_clip"}, "open_clip", 24),
+        ({"name": "timm"}, "timm", 512),
+    ],
+)
+def test_models_in_folders_from_end_to_end(
+    dataset: Path, tmp_path: Path, settings: dict, folder: str, dimension: int
+) -> None:
+    config = resolve(Config, {"encoder": {**settings, "model": str(folder_of(folder))}, "precision": "bfloat16"})
+    metrics = embed_image(dataset, tmp_path / "image", config=config, run=RUN)
+    assert metrics == {"items": 7, "present": 4, "missing": 3, "distinct": 3, "dimension": dimension}
+    _, present, vectors = load(tmp_path / "image")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), present, atol=1e-5)
+    statistics = read_manifest(tmp_path / "image", "embeddings").statistics
+    assert statistics["precision"] == "bfloat16"
+    assert len(statistics["weights"]) == 64

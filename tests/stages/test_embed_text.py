@@ -10,7 +10,10 @@ from modalrec.encoders.hashing import Hashing, HashingConfig
 from modalrec.encoders.minilm import MiniLM, MiniLMConfig
 from modalrec.errors import ArtifactError, ConfigError, UpstreamError
 from modalrec.run import Run
+from modalrec.stages import embed_text as module
 from modalrec.stages.embed_text import WINDOW, Config, embed_text
+from modalrec.stages.embedding import resolve_precision
+from tests.encoders.small import folder_of
 from tests.stages.small import write_dataset
 
 RUN = Run("embed_text", seed=7, device="cpu", quiet=True)
@@ -48,7 +51,7 @@ def test_manifest_tells_what_was_done(dataset: Path, tmp_path: Path) -> None:
     metrics = embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
     manifest = read_manifest(tmp_path / "text", "embeddings")
     assert manifest.inputs == {"dataset": read_manifest(dataset, "dataset").digest}
-    assert manifest.statistics == {**metrics, "encoder": "hashing"}
+    assert manifest.statistics == {**metrics, "encoder": "hashing", "precision": "float32"}
     assert resolve(Config, manifest.config) == SMALL
     assert list(manifest.files) == ["embeddings.parquet"]
 
@@ -81,7 +84,8 @@ def test_more_items_than_a_window(tmp_path: Path) -> None:
     assert metrics["distinct"] == len({text for text in texts if text})
     assert metrics["missing"] == texts.count(None)
     _, _, vectors = load(tmp_path / "text")
-    rows = [1, WINDOW - 2, WINDOW + 99, WINDOW + 101, 2 * WINDOW + 48]
+    rows = [row for row in (1, WINDOW - 2, WINDOW + 99, WINDOW + 102, 2 * WINDOW + 48) if texts[row]]
+    assert len(rows) >= 4
     expected = Hashing(HashingConfig(dimension=32), "cpu").encode_texts([texts[row] or "" for row in rows])
     np.testing.assert_allclose(vectors[rows], expected, atol=1e-6)
 
@@ -96,7 +100,9 @@ def test_default_encoder_is_minilm(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_encoder_of_pictures_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder.*'efficientnet' does not encode text; use one of hashing, minilm"):
+    with pytest.raises(
+        ConfigError, match=r"encoder.*'efficientnet' does not encode text; use one of hashing, huggingface, minilm, o"
+    ):
         resolve(Config, {"encoder": {"name": "efficientnet"}})
 
 
@@ -122,3 +128,63 @@ def test_other_kinds_of_artifact_are_refused(dataset: Path, tmp_path: Path) -> N
     embed_text(dataset, tmp_path / "text", config=SMALL, run=RUN)
     with pytest.raises(ArtifactError, match="`dataset` is needed here"):
         embed_text(tmp_path / "text", tmp_path / "again", config=SMALL, run=RUN)
+
+
+def test_long_texts_close_a_window_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by characters too; every text is in one window, whatever closes it."""
+    monkeypatch.setattr(module, "WINDOW", 64)
+    monkeypatch.setattr(module, "WINDOW_CHARACTERS", 1000)
+    texts = [f"{row} {'x' * (500 if row < 20 else 1)}" for row in range(200)]
+    windows = list(module._texts(write_dataset(tmp_path / "dataset", texts)))
+    assert [text for _, window in windows for text in window] == texts
+    assert np.concatenate([rows for rows, _ in windows]).tolist() == list(range(200))
+    assert max(len(window) for _, window in windows) <= 64
+    assert max(sum(map(len, window)) for _, window in windows) < 1000 + 4 * 510
+    assert len(windows) > 200 // 64 + 2
+
+
+def test_dataset_without_texts_needs_no_weights(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", [None, " "])
+    config = resolve(Config, {"encoder": {"name": "huggingface", "model": "no-such/model"}})
+    metrics = embed_text(dataset, tmp_path / "text", config=config, run=RUN)
+    assert metrics == {"items": 2, "present": 0, "missing": 2, "distinct": 0, "dimension": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder", "dimension"),
+    [
+        ({"name": "huggingface", "preset": "bert"}, "bert", 32),
+        ({"name": "huggingface", "preset": "sentence_t5"}, "t5", 24),
+        ({"name": "huggingface", "preset": "qwen3_embedding", "prefix": "Item: "}, "qwen", 32),
+        ({"name": "huggingface", "preset": "clip"}, "clip", 24),
+        ({"name": "open_clip"}, "open_clip", 24),
+    ],
+)
+def test_models_in_folders_from_end_to_end(
+    dataset: Path, tmp_path: Path, settings: dict, folder: str, dimension: int
+) -> None:
+    config = resolve(Config, {"encoder": {**settings, "model": str(folder_of(folder))}, "precision": "bfloat16"})
+    metrics = embed_text(dataset, tmp_path / "text", config=config, run=RUN)
+    assert metrics == {"items": 8, "present": 5, "missing": 3, "distinct": 3, "dimension": dimension}
+    manifest = read_manifest(tmp_path / "text", "embeddings")
+    assert resolve(Config, manifest.config) == config
+    assert manifest.statistics["precision"] == "bfloat16"
+    _, present, vectors = load(tmp_path / "text")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), present, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "bfloat16", "expected"),
+    [
+        ("auto", "cpu", True, "float32"),
+        ("auto", "cuda", True, "bfloat16"),
+        ("auto", "cuda:1", False, "float16"),
+        ("float32", "cuda", True, "float32"),
+        ("bfloat16", "cpu", False, "bfloat16"),
+    ],
+)
+def test_half_precision_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, bfloat16: bool, expected: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: bfloat16)
+    assert resolve_precision(precision, device) == expected

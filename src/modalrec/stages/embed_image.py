@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import PositiveInt, field_validator
 
 from modalrec import config as configs
@@ -12,10 +10,9 @@ from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.data.images import load_images, open_image
-from modalrec.encoders import Encoder
 from modalrec.encoders.efficientnet import EfficientNetConfig
 from modalrec.run import Run
-from modalrec.stages.embedding import embed, require_modality
+from modalrec.stages.embedding import Precision, Work, embed, require_modality
 
 
 class Config(configs.Config):
@@ -25,10 +22,13 @@ class Config(configs.Config):
         encoder: Any encoder of pictures.
         batch_size: Pictures at a time; on a CPU more than 8 to 16 is slower, since layers' outputs then exceed what
             the allocator keeps for reuse; a GPU takes hundreds.
+        precision: What to compute in. `auto` is float32 on a CPU and half on a GPU, bfloat16 where it has that; the
+            vectors are float32 always.
     """
 
     encoder: plugins.any_config("encoders") = EfficientNetConfig()  # type: ignore[valid-type]
     batch_size: PositiveInt = 8
+    precision: Precision = "auto"
 
     @field_validator("encoder")
     @classmethod
@@ -40,13 +40,13 @@ def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: R
     """Encodes the picture of every item of a dataset, given or drawn, each distinct picture once.
 
     An item without a picture stays in, as not present with a zero vector; so a dataset without any picture gives
-    vectors that are all missing.
+    vectors that are all missing, a single zero each, and needs no weights.
 
     Args:
         dataset: The dataset.
         image_embeddings: Where to write the vectors, one row an item in the dataset's order.
-        config: The encoder and the batch size.
-        run: The stage's run.
+        config: The encoder, the batch size and the precision.
+        run: The stage's run; a killed run with its checkpoints goes on where it stopped.
 
     Returns:
         items, present, missing, distinct (pictures), dimension.
@@ -54,23 +54,17 @@ def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: R
     Raises:
         UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
     """
-    manifest = read_manifest(dataset, "dataset")
+    inputs = {"dataset": read_manifest(dataset, "dataset")}
     items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "image"])
-    encoder: Encoder = plugins.create("encoders", config.encoder, run.torch_device())
-
-    def encode(pictures: list[bytes]) -> NDArray[np.float32]:
-        return encoder.encode_images([open_image(picture) for picture in pictures])
-
+    work = Work(
+        "image",
+        items["item_id"],
+        load_images(dataset),
+        total=pc.sum(pc.not_equal(items["image"], "none")).as_py() or 0,
+        prepare=lambda pictures: [open_image(picture) for picture in pictures],
+        encode=lambda encoder, pictures: encoder.encode_images(pictures),
+    )
     with write_artifact(
-        image_embeddings, "embeddings", stage="embed_image", config=config, seed=run.seed, inputs={"dataset": manifest}
-    ) as work:
-        return embed(
-            work,
-            items["item_id"],
-            load_images(dataset),
-            encode,
-            encoder,
-            batch_size=config.batch_size,
-            total=pc.sum(pc.not_equal(items["image"], "none")).as_py() or 0,
-            run=run,
-        )
+        image_embeddings, "embeddings", stage="embed_image", config=config, seed=run.seed, inputs=inputs
+    ) as artifact:
+        return embed(work, artifact, config=config, inputs=inputs, run=run)

@@ -12,13 +12,13 @@ from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.schemas import ITEMS, read_table
-from modalrec.encoders import Encoder
 from modalrec.encoders.minilm import MiniLMConfig
 from modalrec.run import Run
-from modalrec.stages.embedding import embed, require_modality
+from modalrec.stages.embedding import Precision, Work, embed, require_modality
 
-WINDOW = 4096
-"""Texts that are sorted by length together: enough that batches are of one length, some MB at most."""
+WINDOW, WINDOW_CHARACTERS = 16384, 32 << 20
+"""Texts that are sorted by length together, or fewer where they are long: enough that batches of hundreds are of one
+length, and bounded memory."""
 
 
 class Config(configs.Config):
@@ -27,10 +27,13 @@ class Config(configs.Config):
     Attributes:
         encoder: Any encoder of texts.
         batch_size: Texts at a time; on a CPU 32 is as fast as more, a GPU takes hundreds.
+        precision: What to compute in. `auto` is float32 on a CPU and half on a GPU, bfloat16 where it has that; the
+            vectors are float32 always.
     """
 
     encoder: plugins.any_config("encoders") = MiniLMConfig()  # type: ignore[valid-type]
     batch_size: PositiveInt = 32
+    precision: Precision = "auto"
 
     @field_validator("encoder")
     @classmethod
@@ -41,13 +44,14 @@ class Config(configs.Config):
 def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run) -> dict[str, float]:
     """Encodes the text of every item of a dataset, each distinct text once.
 
-    An item whose text is null or blank stays in, as not present with a zero vector.
+    An item whose text is null or blank stays in, as not present with a zero vector; so a dataset without any text gives
+    vectors that are all missing, a single zero each, and needs no weights.
 
     Args:
         dataset: The dataset.
         text_embeddings: Where to write the vectors, one row an item in the dataset's order.
-        config: The encoder and the batch size.
-        run: The stage's run.
+        config: The encoder, the batch size and the precision.
+        run: The stage's run; a killed run with its checkpoints goes on where it stopped.
 
     Returns:
         items, present, missing, distinct (texts), dimension.
@@ -55,29 +59,32 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
     Raises:
         UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
     """
-    manifest = read_manifest(dataset, "dataset")
-    item_ids = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"]
-    encoder: Encoder = plugins.create("encoders", config.encoder, run.torch_device())
+    inputs = {"dataset": read_manifest(dataset, "dataset")}
+    work = Work(
+        "text",
+        read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"],
+        _texts(dataset),
+        total=sum(len(rows) for rows, _ in _texts(dataset)),
+        prepare=list,
+        encode=lambda encoder, texts: encoder.encode_texts(texts),
+    )
     with write_artifact(
-        text_embeddings, "embeddings", stage="embed_text", config=config, seed=run.seed, inputs={"dataset": manifest}
-    ) as work:
-        return embed(
-            work,
-            item_ids,
-            _texts(dataset),
-            encoder.encode_texts,
-            encoder,
-            batch_size=config.batch_size,
-            total=sum(len(rows) for rows, _ in _texts(dataset)),
-            run=run,
-        )
+        text_embeddings, "embeddings", stage="embed_text", config=config, seed=run.seed, inputs=inputs
+    ) as artifact:
+        return embed(work, artifact, config=config, inputs=inputs, run=run)
 
 
 def _texts(dataset: Path) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
-    first = 0
+    first, rows, texts, characters = 0, [], [], 0
     with pq.ParquetFile(dataset / "items.parquet") as file:
-        for batch in file.iter_batches(batch_size=WINDOW, columns=["text"]):
-            texts = batch.column("text").to_pylist()
-            rows = [row for row, text in enumerate(texts) if text and text.strip()]
-            yield np.asarray(rows, np.int32) + first, [texts[row] for row in rows]
-            first += len(texts)
+        for batch in file.iter_batches(batch_size=WINDOW // 16, columns=["text"]):
+            for row, text in enumerate(batch.column("text").to_pylist(), first):
+                if text and text.strip():
+                    rows.append(row)
+                    texts.append(text)
+                    characters += len(text)
+            first += len(batch)
+            if len(texts) > WINDOW - WINDOW // 16 or characters > WINDOW_CHARACTERS:
+                yield np.asarray(rows, np.int32), texts
+                rows, texts, characters = [], [], 0
+    yield np.asarray(rows, np.int32), texts

@@ -2,24 +2,31 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from modalrec import plugins
-from modalrec.artifacts import Stage
+from modalrec.artifacts import Manifest, Stage
 from modalrec.artifacts.embeddings import ROWS, EmbeddingsWriter
+from modalrec.artifacts.files import sha256_json
 from modalrec.config import Config
 from modalrec.encoders import Encoder
 from modalrec.errors import UpstreamError
 from modalrec.run import Run
+from modalrec.stages._shards import Shards
+from modalrec.training.checkpoint import fingerprint
 
-# N items or contents, D length of the vectors.
+# N items or contents, B contents of a batch, D length of the vectors.
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Content = TypeVar("Content", str, bytes)
+Windows = Iterable[tuple[NDArray[np.int32], list[Content]]]
+"""Item indices and their contents, some at a time."""
 
 
 def require_modality(config: Config, modality: str) -> Config:
@@ -33,75 +40,139 @@ def require_modality(config: Config, modality: str) -> Config:
     if modality not in encoders[name].modalities:
         able = ", ".join(other for other, cls in encoders.items() if modality in cls.modalities)
         raise ValueError(f"encoder {name!r} does not encode {modality}; use one of {able}")
+    encoders[name].check(config, modality)
     return config
 
 
-def embed(
-    work: Stage,
-    item_ids: pa.ChunkedArray,
-    windows: Iterable[tuple[NDArray[np.int32], list[Content]]],
-    encode: Callable[[list[Content]], NDArray[np.float32]],
-    encoder: Encoder,
-    *,
-    batch_size: int,
-    total: int,
-    run: Run,
-) -> dict[str, float]:
-    """Encodes the contents of items and writes `embeddings.parquet`.
+def resolve_precision(precision: Precision, device: str) -> str:
+    """What to compute in: `auto` is half on a GPU, bfloat16 where it has that, and float32 on a CPU."""
+    if precision != "auto":
+        return precision
+    if not device.startswith("cuda"):
+        return "float32"
+    import torch
 
-    In memory are one window, and about 150 bytes an item to know contents again; vectors wait on disk.
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+class Work(NamedTuple, Generic[Content]):
+    """What is to be encoded, and how.
+
+    Attributes:
+        modality: text or image.
+        item_ids: [N] ids of all items, with content or without.
+        windows: The contents; a window is sorted by length before it is batched, so that little is padded.
+        total: Number of contents, duplicates among them.
+        prepare: Makes of contents what the encoder takes, in a thread of its own, a batch ahead.
+        encode: The encoder's method, given what `prepare` made.
+    """
+
+    modality: str
+    item_ids: pa.ChunkedArray
+    windows: Windows[Content]
+    total: int
+    prepare: Callable[[list[Content]], Any]
+    encode: Callable[[Encoder, Any], NDArray[np.float32]]
+
+
+def embed(
+    work: Work[Content], artifact: Stage, *, config: Any, inputs: dict[str, Manifest], run: Run
+) -> dict[str, float]:
+    """Encodes the contents of items and writes `embeddings.parquet`; a killed run goes on behind its shards.
+
+    In memory are one window, the vectors since the last shard, and about 150 bytes an item to know contents again;
+    vectors wait on disk. Where no item has any content no weights are loaded, and each item gets a single zero.
 
     Args:
-        work: The artifact being written.
-        item_ids: [N] ids of all items, with content or without.
-        windows: Item indices and their contents, some at a time; a window is sorted by length before it is batched,
-            so that little is padded.
-        encode: Turns contents into vectors, at most `batch_size` at a time.
-        encoder: Whose vectors these are.
-        batch_size: Contents at a time.
-        total: Number of contents, for the progress.
+        work: What to encode.
+        artifact: The artifact being written.
+        config: The stage's configuration: encoder, batch_size, precision.
+        inputs: What the stage was given, by edge.
         run: The stage's run.
 
     Returns:
-        The artifact's statistics but the encoder's name: items, present, missing, distinct, dimension.
+        The artifact's statistics that are numbers: items, present, missing, distinct, dimension.
 
     Raises:
-        UpstreamError: The encoder gave vectors of a wrong shape or with numbers that are not finite.
+        UpstreamError: The encoder's weights are not there, or it gave vectors of a wrong shape or with numbers that are
+            not finite.
     """
-    places_N = np.full(len(item_ids), -1, np.int64)
-    known: dict[bytes, int] = {}
-    with tempfile.TemporaryFile(dir=work.folder) as store:
-        with run.progress("contents", total) as progress:
-            for rows, contents in windows:
-                digests = [_digest(content) for content in contents]
-                fresh = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
-                order = sorted(fresh.values(), key=lambda i: (len(contents[i]), i))
-                for start in range(0, len(order), batch_size):
-                    batch = order[start : start + batch_size]
-                    vectors_ND = encode([contents[i] for i in batch])
-                    _check(vectors_ND, encoder, item_ids.take(pa.array(rows[batch])).to_pylist())
-                    store.write(np.ascontiguousarray(vectors_ND, np.float32).tobytes())
-                    known |= {digests[i]: len(known) + place for place, i in enumerate(batch)}
-                    progress.advance(len(batch))
-                places_N[rows] = [known[digest] for digest in digests]
-                progress.advance(len(contents) - len(order))
+    about: dict[str, Any] = {"encoder": config.encoder.name}
+    with tempfile.TemporaryFile(dir=artifact.folder) as store:
+        if work.total:
+            device = run.torch_device()
+            about["precision"] = resolve_precision(config.precision, device)
+            encoder: Encoder = plugins.create("encoders", config.encoder, device, work.modality, about["precision"])
+            about["weights"] = encoder.weights
+            key = sha256_json([fingerprint(run.stage, config, run.seed, inputs), about])
+            places_N, distinct = _encode(
+                work, store, encoder, Shards(run, key, encoder.dimension), config.batch_size, run
+            )
+            dimension = encoder.dimension
+        else:
+            places_N, distinct, dimension = np.full(len(work.item_ids), -1, np.int64), 0, 1
+            run.say(f"no item has any {work.modality}: no weights are loaded, and all items count as missing")
         store.flush()
-        shape = (max(1, len(known)), encoder.dimension)
-        vectors = np.memmap(store, np.float32, "r", shape=shape) if known else np.zeros(shape, np.float32)
-        with EmbeddingsWriter(work.folder, encoder.dimension) as writer:
-            for start in range(0, len(item_ids), ROWS):
-                places = places_N[start : start + ROWS]
-                writer.write(item_ids[start : start + ROWS].to_pylist(), places >= 0, vectors[np.maximum(places, 0)])
+        shape = (max(1, distinct), dimension)
+        vectors = np.memmap(store, np.float32, "r", shape=shape) if distinct else np.zeros(shape, np.float32)
+        with EmbeddingsWriter(artifact.folder, dimension) as writer:
+            for start in range(0, len(work.item_ids), ROWS):
+                places, item_ids = places_N[start : start + ROWS], work.item_ids[start : start + ROWS]
+                writer.write(item_ids.to_pylist(), places >= 0, vectors[np.maximum(places, 0)])
     present = int((places_N >= 0).sum())
     counts = {
-        "items": len(item_ids),
+        "items": len(places_N),
         "present": present,
-        "missing": len(item_ids) - present,
-        "distinct": len(known),
-        "dimension": encoder.dimension,
+        "missing": len(places_N) - present,
+        "distinct": distinct,
+        "dimension": dimension,
     }
-    work.statistics |= {**counts, "encoder": encoder.Config.model_fields["name"].default}
+    artifact.statistics |= {**counts, **{name: value for name, value in about.items() if value}}
     return {name: float(value) for name, value in counts.items()}
+
+
+def _encode(
+    work: Work[Content], store: IO[bytes], encoder: Encoder, shards: Shards, batch_size: int, run: Run
+) -> tuple[NDArray[np.int64], int]:
+    """Writes the vectors of distinct contents to `store`; gives the place of each item's, or -1, and their number."""
+    places_N = np.full(len(work.item_ids), -1, np.int64)
+    known: dict[bytes, int] = {}
+    restored = shards.restore(store.write)
+    with run.progress("contents", work.total) as progress, ThreadPoolExecutor(1) as thread:
+        for rows, contents in work.windows:
+            digests = [_digest(content) for content in contents]
+            fresh = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
+            order = sorted(fresh.values(), key=lambda i: (len(contents[i]), i))
+            first = len(known)
+            known |= {digests[i]: first + place for place, i in enumerate(order)}
+            places_N[rows] = [known[digest] for digest in digests]
+            done = min(max(restored - first, 0), len(order))
+            if done:
+                progress.start_at(progress.done + done)
+            batches = [order[start : start + batch_size] for start in range(done, len(order), batch_size)]
+            prepared = _ahead(thread, work.prepare, [[contents[i] for i in batch] for batch in batches])
+            for batch, ready in zip(batches, prepared, strict=True):
+                vectors_BD = work.encode(encoder, ready)
+                _check(vectors_BD, encoder, work.item_ids.take(pa.array(rows[batch])).to_pylist())
+                vectors_BD = np.ascontiguousarray(vectors_BD, np.float32)
+                store.write(vectors_BD.tobytes())
+                shards.add(vectors_BD)
+                progress.advance(len(batch))
+            progress.advance(len(contents) - len(order))
+    return places_N, len(known)
+
+
+def _ahead(
+    thread: ThreadPoolExecutor, prepare: Callable[[list[Content]], Any], batches: list[list[Content]]
+) -> Iterator[Any]:
+    """Prepares one batch while the one before it is encoded."""
+    waiting = None
+    for batch in batches:
+        ready, waiting = waiting, thread.submit(prepare, batch)
+        if ready is not None:
+            yield ready.result()
+    if waiting is not None:
+        yield waiting.result()
 
 
 def _digest(content: str | bytes) -> bytes:
@@ -109,16 +180,16 @@ def _digest(content: str | bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
-def _check(vectors_ND: NDArray[np.float32], encoder: Encoder, item_ids: list[str]) -> None:
+def _check(vectors_BD: NDArray[np.float32], encoder: Encoder, item_ids: list[str]) -> None:
     name, expected = type(encoder).__name__, (len(item_ids), encoder.dimension)
-    if vectors_ND.shape != expected:
+    if vectors_BD.shape != expected:
         raise UpstreamError(
-            f"{name}: gave vectors of shape {vectors_ND.shape} instead of {expected} for the batch "
+            f"{name}: gave vectors of shape {vectors_BD.shape} instead of {expected} for the batch "
             f"with item {item_ids[0]!r}; repair the encoder or choose another"
         )
-    finite = np.isfinite(vectors_ND).all(axis=1)
+    finite = np.isfinite(vectors_BD).all(axis=1)
     if not finite.all():
         raise UpstreamError(
-            f"{name}: the vector of item {item_ids[int(np.argmin(finite))]!r} is not finite; look at its content, "
-            "or choose another encoder"
+            f"{name}: the vector of item {item_ids[int(np.argmin(finite))]!r} is not finite; set precision=float32 if "
+            "it was a half, look at the item's content, or choose another encoder"
         )
