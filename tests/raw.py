@@ -1,11 +1,13 @@
 """Raw data for tests: small folders in the form of every source, pictures, and the way to the real data."""
 
+import gzip
 import io
 import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -77,6 +79,67 @@ def write_amazon(folder: Path, items: object | None = None, histories: object | 
     (folder / "Small.item.json").write_text(json.dumps(items), encoding="utf-8")
     (folder / "Small.inter.json").write_text(json.dumps(histories), encoding="utf-8")
     return folder
+
+
+def write_reviews(folder: Path, release: int, users: int = 8, items: int = 6) -> Path:
+    """A folder in the form of a release of the Amazon reviews, as it is distributed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [(f"A{user}", f"B{(user + step) % items}", 1 + step, 1_400_000_000 + 60 * step) for user in range(users)
+            for step in range(5)]  # fmt: skip
+    asins = [f"B{item}" for item in range(items)]
+    url = "http://images.example.org/I"
+    products: list[dict[str, Any]]
+    if release == 2014:
+        names = ("reviews_Tools_5.json.gz", "meta_Tools.json.gz")
+        products = [
+            {"asin": asin, "title": f"Drill {asin}", "price": 9.99, "imUrl": f"{url}/{asin}.jpg",
+             "related": {"also_bought": asins}, "salesRank": {"Tools": 5}, "brand": "Acme's",
+             "categories": [["Tools", "Drills"], ["Tools", "Gifts"]], "description": "Works &amp;amp; <b>lasts</b>."}
+            for asin in asins
+        ]  # fmt: skip
+    elif release == 2018:
+        names = ("Tools_5.json.gz", "meta_Tools.json.gz")
+        products = [
+            {"category": ["Tools", "Drills"], "tech1": "", "description": ["Works.", "Lasts."], "fit": "",
+             "title": f"Drill {asin}", "also_buy": asins, "image": [], "tech2": "", "brand": "Acme",
+             "feature": ["Red", "500 W"], "rank": ["#1 in Tools"], "details": {}, "similar_item": "", "price": "$9.99",
+             "asin": asin, "imageURL": [f"{url}/{asin}._SX38_.jpg"], "imageURLHighRes": [f"{url}/{asin}.jpg"]}
+            for asin in asins
+        ]  # fmt: skip
+    else:
+        names = ("Tools.jsonl.gz", "meta_Tools.jsonl.gz")
+        products = [
+            {"main_category": "Tools", "title": f"Drill {asin}", "average_rating": 4.5, "rating_number": 3,
+             "features": ["Red"], "description": ["Works.", "Lasts."], "price": None, "videos": [], "store": "Acme",
+             "images": [{"thumb": f"{url}/{asin}t.jpg", "large": f"{url}/{asin}b.jpg", "variant": "PT01"},
+                        {"thumb": f"{url}/{asin}t.jpg", "large": f"{url}/{asin}.jpg", "variant": "MAIN",
+                         "hi_res": None}],
+             "categories": ["Tools", "Drills"], "details": {"Color": "Red"}, "parent_asin": asin}
+            for asin in asins
+        ]  # fmt: skip
+    if release == 2023:
+        reviews = [
+            {"rating": float(rating), "title": "Good", "text": "It \u00fcs \ud83d\ude00.<br />", "images": [],
+             "asin": f"{item}x", "parent_asin": item, "user_id": user, "timestamp": 1000 * time + 7, "helpful_vote": 0,
+             "verified_purchase": True}
+            for user, item, rating, time in rows
+        ]  # fmt: skip
+    else:
+        reviews = [
+            {"reviewerID": user, "asin": item, "reviewerName": "J. \"D\"", "helpful": [0, 0], "reviewText": "Good.\n",
+             "overall": float(rating), "summary": "Good", "unixReviewTime": time, "reviewTime": "05 13, 2014"}
+            for user, item, rating, time in rows
+        ]  # fmt: skip
+    write_lines(folder / names[0], [json.dumps(review) for review in reviews])
+    write_lines(folder / names[1], [repr(row) if release == 2014 else json.dumps(row) for row in products])
+    return folder
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> Path:
+    """A text file, packed where its name says so."""
+    content = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    return path
 
 
 def write_sessions(folder: Path, rows: Sequence[tuple[object, ...]] | None = None, name: str = "clicks.tsv") -> Path:

@@ -1,7 +1,7 @@
 """Titles and texts of items, as people and text encoders read them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 ARTICLES = "The|A|An|L'|La|Le|Les|El|Los|Las|Il|Lo|I|Gli|Un|Una|Une|Der|Die|Das|Den|Det|De|Het|O|Os|As"
 YEAR = re.compile(r"\s*\((\d{4})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)\s*$")
@@ -39,9 +39,22 @@ def compose_text(title: str | None, year: int | None, categories: Sequence[str],
     head = title or ""
     if year is not None:
         head = f"{head} ({year})".strip()
-    parts = [head, ", ".join(categories), *(body or "" for body in bodies)]
-    sentences = [_sentence(part) for part in parts if any(letter.isalnum() for letter in part)]
-    return " ".join(sentences) or None
+    return join_sentences([head, ", ".join(categories), *(body or "" for body in bodies)])
+
+
+def join_sentences(parts: Iterable[str]) -> str | None:
+    """The parts as sentences; those without a letter or digit are left out, None where all are.
+
+    Example:
+        >>> join_sentences(["Drill", "", "Works & lasts!"])
+        'Drill. Works & lasts!'
+    """
+    return " ".join(_sentence(part) for part in parts if has_letters(part)) or None
+
+
+def has_letters(text: str) -> bool:
+    """Whether a text says anything: it has a letter or a digit."""
+    return any(letter.isalnum() for letter in text)
 
 
 def _article_first(found: re.Match[str]) -> str:

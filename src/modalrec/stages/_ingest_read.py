@@ -1,5 +1,6 @@
 """The first part of `ingest`: the source is found, and its items and events are read and checked."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,34 @@ def open_source(folder: Path, config: Config) -> tuple[Source, Config]:
     return reader, config
 
 
-def read_items(reader: Source, run: Run) -> pa.Table:
-    """The items as `ITEM_ROWS`.
+def read_items(reader: Source, folder: Path, run: Run) -> pa.Table:
+    """The items as `ITEM_ROWS`, on disk: the products of a whole release have more text than memory holds.
+
+    Args:
+        reader: The source.
+        folder: Where a file without a name may grow; it is gone with the table.
+        run: Progress.
 
     Raises:
         DataError: The file is malformed, or an item stands twice.
     """
-    batches = []
-    with run.progress("items read") as progress:
-        for batch in reader.items():
-            batches.append(batch)
-            progress.advance(batch.num_rows)
-    return pa.Table.from_batches(batches, ITEM_ROWS)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".items-") as file:
+        with pa.ipc.new_file(file, ITEM_ROWS) as writer, run.progress("items read") as progress:
+            for batch in reader.items():
+                writer.write_batch(batch)
+                progress.advance(batch.num_rows)
+        file.flush()
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+
+
+def take_items(items: pa.Table, kept: NDArray[np.int64]) -> pa.Table:
+    """Rows in ascending order; batch by batch, since no array of strings holds more than 2 GiB."""
+    batches, first = [], 0
+    for batch in items.to_batches():
+        begin, end = np.searchsorted(kept, [first, first + batch.num_rows])
+        batches.append(batch.take(pa.array(kept[begin:end] - first)))
+        first += batch.num_rows
+    return pa.Table.from_batches(batches, items.schema)
 
 
 def read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tuple[Events, Collected]:

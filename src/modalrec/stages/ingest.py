@@ -9,7 +9,7 @@ from modalrec.artifacts.manifest import write_artifact
 from modalrec.data.describe import describe_order
 from modalrec.run import Run
 from modalrec.stages._ingest_config import Config
-from modalrec.stages._ingest_read import digests, open_source, read_events, read_items
+from modalrec.stages._ingest_read import digests, open_source, read_events, read_items, take_items
 from modalrec.stages._ingest_select import say_published, select, sizes, split_columns
 from modalrec.stages._ingest_write import write_images, write_tables
 
@@ -34,7 +34,7 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
     """
     reader, config = open_source(source, config)
     with write_artifact(dataset, "dataset", stage="ingest", config=config, seed=run.seed, inputs={}) as work:
-        items = read_items(reader, run)
+        items = read_items(reader, work.folder, run)
         events, collected = read_events(reader, items, config, run)
         chosen = select(events, collected, config, reader.parts)
         del events
@@ -50,7 +50,7 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
         if config.keep_cold_items:
             chosen.events = replace(chosen.events, items=kept[chosen.events.items].astype(np.int32))
             kept = np.arange(items.num_rows)
-        items = items.take(kept)
+        items = take_items(items, kept)
         splits, split_facts = split_columns(chosen, items.num_rows, config)
         images, image_numbers, bad = write_images(reader, items, config.images, work.folder, run)
         numbers |= {"items": items.num_rows, "texts": items.num_rows - items["text"].null_count} | image_numbers

@@ -26,6 +26,7 @@ def test_items_and_orders(tmp_path):
         "categories": ["Tools", "Drills"],
         "year": None,
         "picture": None,
+        "picture_url": None,
     }
     events = pa.Table.from_batches(open_source(folder).interactions())
     assert events["item_id"].to_pylist()[5:10] == ["1", "2", "3", "4", "5"]

@@ -44,6 +44,7 @@ def test_atomic_files(tmp_path):
         "categories": ["Comedy", "War"],
         "year": 1991,
         "picture": None,
+        "picture_url": None,
     }
     events = pa.Table.from_batches(MovieLens(MovieLens.Config(), folder).interactions()).to_pylist()
     assert events[0] == {"user_id": "u0", "item_id": "f1", "timestamp": 1_000_000_060, "rating": 2, "role": None}
@@ -59,6 +60,7 @@ def test_csv_files_with_plots_and_posters(tmp_path):
         "categories": None,
         "year": 1999,
         "picture": None,
+        "picture_url": None,
     }
     assert (films["3"]["text"], films["3"]["year"], films["3"]["categories"]) == ("Babylon 5.", None, [])
     assert [film["picture"] for film in films.values()] == ["posters_w128/11.jpg", None, None]
@@ -126,4 +128,5 @@ def test_the_real_ml100k_has_the_published_size():
         "categories": ["Crime", "Thriller"],
         "year": 1995,
         "picture": None,
+        "picture_url": None,
     }

@@ -46,6 +46,7 @@ def test_csv(tmp_path):
         "categories": ["Comedy", "War"],
         "year": 1991,
         "picture": None,
+        "picture_url": None,
     }
     assert events(folder)[0] == {
         "user_id": "u0",

@@ -19,9 +19,11 @@ ITEM_ROWS = pa.schema(
         pa.field("categories", pa.list_(pa.string())),
         pa.field("year", pa.int32()),
         pa.field("picture", pa.string()),
+        pa.field("picture_url", pa.string()),
     ]
 )
-"""One row an item. `text` is what text encoders read; `picture` the name of a file in `Source.pictures`."""
+"""One row an item. `text` is what text encoders read; `picture` the name of a file in `Source.pictures`; `picture_url`
+where a picture could be fetched that is not there."""
 
 EVENT_ROWS = pa.schema(
     [

@@ -66,8 +66,12 @@ class ItemTable:
         if isinstance(categories, str):
             categories = categories.split(self._separator)
         names = [name.strip() for name in categories if name and name.strip()]
-        picture = values.get("image")
-        if picture and not is_inside(picture):
+        picture, url = values.get("image"), None
+        if picture and picture.startswith(("http://", "https://")):
+            picture, url = None, picture
+            if self.pictures:
+                picture = self.pictures.find(item)
+        elif picture and not is_inside(picture):
             problems.add(f"row {row}, {self._columns['image']}", f"{picture!r} leads out of the folder of pictures")
         elif self.pictures:
             picture = (self.pictures.find(picture) or picture) if picture else self.pictures.find(item)
@@ -78,4 +82,5 @@ class ItemTable:
             "categories": names,
             "year": year,
             "picture": picture,
+            "picture_url": url,
         }
