@@ -81,12 +81,13 @@ def write_amazon(folder: Path, items: object | None = None, histories: object | 
     return folder
 
 
-def write_reviews(folder: Path, release: int, users: int = 8, items: int = 6) -> Path:
+def write_reviews(folder: Path, release: int, rows: Sequence[tuple[str, str, int, int]] | None = None) -> Path:
     """A folder in the form of a release of the Amazon reviews, as it is distributed."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [(f"A{user}", f"B{(user + step) % items}", 1 + step, 1_400_000_000 + 60 * step) for user in range(users)
-            for step in range(5)]  # fmt: skip
-    asins = [f"B{item}" for item in range(items)]
+    if rows is None:
+        rows = [(f"A{user}", f"B{(user + step) % 6}", 1 + step, 1_400_000_000 + 60 * step) for user in range(8)
+                for step in range(5)]  # fmt: skip
+    asins = [f"B{item}" for item in range(6)]
     url = "http://images.example.org/I"
     products: list[dict[str, Any]]
     if release == 2014:
