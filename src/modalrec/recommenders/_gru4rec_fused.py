@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from modalrec.errors import TrainingError
-from modalrec.recommenders._gru4rec_run import Chunk, Dense, Floats, Options, Table, run_steps, scratch
+from modalrec.recommenders._gru4rec_run import Chunk, Dense, Options, Table, run_steps, scratch
 from modalrec.training.steps import Done, Steps
 
 if TYPE_CHECKING:
@@ -25,10 +24,10 @@ class FusedSteps(Steps):
         self.model, self.batch_size, self.seed = model, batch_size, seed
         self.shared = config.embedding == "constrained"
         copies = 3 if config.momentum else 2
-        self._flat, self.table = _table(model.item_vectors, model.item_bias, copies)
+        self._rows, self.table = _table(model.item_vectors, model.item_bias, copies)
         self.embed = self.table
         if not self.shared:
-            self._embed_flat, self.embed = _table(model.input_vectors, None, copies)
+            self._embed_rows, self.embed = _table(model.input_vectors, None, copies)
         self.dense = _dense(model, bool(config.momentum))
         self._hidden = np.zeros(batch_size * sum(config.layers), np.float32)
         self.layers = np.array(config.layers, np.int64)
@@ -85,25 +84,26 @@ class FusedSteps(Steps):
 
     def state_dict(self) -> dict[str, Any]:
         """Accumulators, velocities and the lanes' states; weights are the model's."""
-        return {name: torch.from_numpy(value) for name, value in self._parts().items()}
+        return self._parts()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what `state_dict` gave."""
         for name, value in self._parts().items():
-            value[...] = state[name].numpy()
+            value.copy_(state[name])
 
     def finish(self) -> None:
         """Gives the model parameters of its own again."""
         for parameter in self.model.parameters():
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
-    def _parts(self) -> dict[str, NDArray[np.float32]]:
-        parts = {"items": self._flat[:, self.table.width + 1 :], "hidden": self._hidden}
-        parts |= {"square": self.dense.square, "velocity": self.dense.velocity}
-        return parts if self.shared else {**parts, "embed": self._embed_flat[:, self.embed.width :]}
+    def _parts(self) -> dict[str, Tensor]:
+        """Views; those of a table share its storage with the model's weights, which is then saved once."""
+        parts = {"items": self._rows[:, self.table.width + 1 :], "hidden": torch.from_numpy(self._hidden)}
+        parts |= {"square": torch.from_numpy(self.dense.square), "velocity": torch.from_numpy(self.dense.velocity)}
+        return parts if self.shared else {**parts, "embed": self._embed_rows[:, self.embed.width :]}
 
 
-def _table(weight: nn.Parameter, bias: nn.Parameter | None, copies: int) -> tuple[Floats, Table]:
+def _table(weight: nn.Parameter, bias: nn.Parameter | None, copies: int) -> tuple[Tensor, Table]:
     """Moves rows, and perhaps a bias of each, into a table with room for the optimizer's state."""
     n_rows, width = weight.shape
     size = width + int(bias is not None)
@@ -114,7 +114,7 @@ def _table(weight: nn.Parameter, bias: nn.Parameter | None, copies: int) -> tupl
     if bias is not None:
         view[:, width] = bias.data
         bias.data = view[:, width]
-    return flat, Table(flat.reshape(-1), copies * size, width, np.full(n_rows, -1, np.int32))
+    return view, Table(flat.reshape(-1), copies * size, width, np.full(n_rows, -1, np.int32))
 
 
 def _dense(model: "GRU4Rec", velocity: bool) -> Dense:

@@ -182,236 +182,252 @@ def run_steps(
         Sum over the steps of loss * lanes, where the loss of a step is the sum over its lanes / batch size.
     """
     total = 0.0
-    begin = np.intp(0)
+    begin = 0
     none = np.zeros(0, np.float32)
-    scale = np.float32(1.0 / options.batch_size)
     for step in range(chunk.lanes.size):
-        lanes = np.intp(chunk.lanes[step])
+        lanes = int(chunk.lanes[step])
         inputs = chunk.inputs[begin : begin + lanes]
         targets = chunk.targets[begin : begin + lanes]
         origins = chunk.origins[begin : begin + lanes]
         begin += lanes
-        number = chunk.first + step
+        place = (chunk.epoch, chunk.first + step)
 
-        # The distinct columns, their weights, and where each lane finds its target and its input.
+        # The distinct rows: columns of the scores first, then inputs that are none of them.
         n_columns = _columns(table.slots, targets, chunk.samples[step], options, memory)
-        n_rows = n_columns
-        source = memory.rows
+        n_rows, n_embed = n_columns, 0
         if shared:
-            for lane in range(lanes):
-                n_rows = _slot(table.slots, memory.columns, n_rows, inputs[lane], memory.input_slots, lane)
-        rows = memory.rows[: n_rows * table.width].reshape(n_rows, table.width)
-        gather(table.flat, table.stride, table.width, memory.columns[:n_columns], rows, memory.bias[:n_columns])
-        gather(table.flat, table.stride, table.width, memory.columns[n_columns:n_rows], rows[n_columns:], none)
-        n_embed = 0
-        if not shared:
-            for lane in range(lanes):
-                n_embed = _slot(embed.slots, memory.embed_columns, n_embed, inputs[lane], memory.input_slots, lane)
-            source = memory.embed_rows
-            picked = source[: n_embed * embed.width].reshape(n_embed, embed.width)
-            gather(embed.flat, embed.stride, embed.width, memory.embed_columns[:n_embed], picked, none)
-
-        # Forward.
-        in_width = np.intp(embed.width)
-        x = memory.inputs[: lanes * in_width]
-        if options.drop_embed > 0:
-            dropout_mask(memory.embed_mask[: x.size], options.drop_embed, options.seed, chunk.epoch, number, 0)
-        for lane in range(lanes):
-            at = memory.input_slots[lane] * in_width
-            for j in range(in_width):
-                value = source[at + j]
-                x[lane * in_width + j] = (
-                    value * memory.embed_mask[lane * in_width + j] if options.drop_embed > 0 else value
-                )
-        active = np.intp(0)
-        for lane in range(lanes):
-            memory.slot[lane] = -1
-            if origins[lane] >= 0:
-                memory.slot[lane] = active
-                active += 1
-        slot = memory.slot[:lanes]
-        place, state_at, before_at, saved_at, x_at = np.intp(0), np.intp(0), np.intp(0), np.intp(0), np.intp(0)
-        for layer in range(layers.size):
-            h = np.intp(layers[layer])
-            g = 3 * h
-            w_ih = dense.weight[place : place + g * in_width].reshape(g, in_width)
-            w_hh = dense.weight[place + g * in_width : place + g * (in_width + h)].reshape(g, h)
-            biases = dense.weight[place + g * (in_width + h) : place + g * (in_width + h + 2)]
-            place += g * (in_width + h + 2)
-            state = hidden[state_at : state_at + options.batch_size * h].reshape(options.batch_size, h)
-            state_at += options.batch_size * h
-            for lane in range(lanes):
-                if origins[lane] >= 0 and origins[lane] != lane:
-                    for j in range(h):
-                        state[lane, j] = state[origins[lane], j]
-            before = memory.before[before_at : before_at + active * h].reshape(active, h)
-            for lane in range(lanes):
-                if slot[lane] >= 0:
-                    for j in range(h):
-                        before[slot[lane], j] = state[lane, j]
-            gates_in = memory.gates_in[: lanes * g].reshape(lanes, g)
-            gates_state = memory.gates_state[: active * g].reshape(active, g)
-            np.dot(memory.inputs[x_at : x_at + lanes * in_width].reshape(lanes, in_width), w_ih.T, gates_in)
-            if active:
-                np.dot(before, w_hh.T, gates_state)
-            mask = memory.masks[before_at : before_at + (lanes * h if options.drop_hidden > 0 else 0)]
-            if options.drop_hidden > 0:
-                dropout_mask(mask, options.drop_hidden, options.seed, chunk.epoch, number, layer + 1)
-            saved = memory.saved[saved_at : saved_at + lanes * 4 * h].reshape(lanes, 4 * h)
-            gates_forward(
-                gates_in,
-                gates_state,
-                biases[:g],
-                biases[g:],
-                slot,
-                state[:lanes],
-                saved,
-                mask.reshape(lanes if mask.size else 0, h),
-            )
-            x_at += lanes * in_width
-            for lane in range(lanes):
-                for j in range(h):
-                    memory.inputs[x_at + lane * h + j] = state[lane, j]
-            before_at += lanes * h
-            saved_at += lanes * 4 * h
-            in_width = h
-        last = memory.inputs[x_at : x_at + lanes * table.width].reshape(lanes, table.width)
-
-        # Scores, loss, and their gradient.
-        columns = rows[:n_columns]
-        scores = memory.scores[: lanes * n_columns].reshape(lanes, n_columns)
-        np.dot(last, columns.T, scores)
-        bias, weight, grad_bias = memory.bias[:n_columns], memory.weight[:n_columns], memory.grad_bias[:n_columns]
-        positive = memory.positive[:lanes]
-        if options.bpr:
-            loss = bpr_max(
-                scores,
-                bias,
-                weight,
-                positive,
-                options.elu,
-                options.bpreg,
-                scale,
-                grad_bias,
-                memory.line_a,
-                memory.line_b,
-            )
+            n_rows = _inputs(table.slots, memory.columns, n_columns, inputs, memory.input_slots)
         else:
-            loss = cross_entropy(scores, bias, weight, positive, memory.own[:lanes], scale, grad_bias)
-        total += loss / options.batch_size * lanes
+            n_embed = _inputs(embed.slots, memory.embed_columns, 0, inputs, memory.input_slots)
+        columns, extra = memory.columns[:n_columns], memory.columns[n_columns:n_rows]
+        rows = memory.rows[: n_rows * table.width].reshape(n_rows, table.width)
+        gather(table.flat, table.stride, table.width, columns, rows, memory.bias[:n_columns])
+        gather(table.flat, table.stride, table.width, extra, rows[n_columns:], none)
+        picked = memory.embed_columns[:n_embed]
+        embed_rows = memory.embed_rows[: n_embed * embed.width].reshape(n_embed, embed.width)
+        gather(embed.flat, embed.stride, embed.width, picked, embed_rows, none)
+
+        if shared:
+            _read_inputs(memory.rows, lanes, embed.width, place, options, memory)
+        else:
+            _read_inputs(memory.embed_rows, lanes, embed.width, place, options, memory)
+        active = _number_states(origins, memory.slot)
+        _forward(embed.width, layers, dense, hidden, lanes, active, origins, place, options, memory)
+
         grad_rows = memory.grad_rows[: n_rows * table.width].reshape(n_rows, table.width)
-        np.dot(scores.T, last, grad_rows[:n_columns])
-        grad = memory.grad[: lanes * table.width].reshape(lanes, table.width)
-        np.dot(scores, columns, grad)
+        grads = memory.embed_grad[: n_embed * embed.width].reshape(n_embed, embed.width)
+        total += _scores(rows[:n_columns], grad_rows[:n_columns], lanes, layers, embed.width, options, memory) * lanes
+        _backward(embed.width, layers, dense, lanes, active, options, memory)
 
-        # Back through the layers.
-        for back in range(layers.size):
-            layer = layers.size - 1 - back
-            h = np.intp(layers[layer])
-            g = 3 * h
-            in_width = np.intp(layers[layer - 1]) if layer > 0 else np.intp(embed.width)
-            place -= g * (in_width + h + 2)
-            before_at -= lanes * h
-            saved_at -= lanes * 4 * h
-            x_at -= lanes * in_width
-            split = place + g * in_width
-            w_ih = dense.weight[place:split].reshape(g, in_width)
-            grad_ih = dense.grad[place:split].reshape(g, in_width)
-            grad_hh = dense.grad[split : split + g * h].reshape(g, h)
-            grad_biases = dense.grad[split + g * h : split + g * (h + 2)]
-            before = memory.before[before_at : before_at + active * h].reshape(active, h)
-            saved = memory.saved[saved_at : saved_at + lanes * 4 * h].reshape(lanes, 4 * h)
-            mask = memory.masks[before_at : before_at + (lanes * h if options.drop_hidden > 0 else 0)]
-            gates_in = memory.gates_in[: lanes * g].reshape(lanes, g)
-            gates_state = memory.gates_state[: active * g].reshape(active, g)
-            gates_backward(
-                memory.grad[: lanes * h].reshape(lanes, h),
-                before,
-                slot,
-                saved,
-                mask.reshape(lanes if mask.size else 0, h),
-                gates_in,
-                gates_state,
-                grad_biases[:g],
-                grad_biases[g:],
-            )
-            np.dot(gates_in.T, memory.inputs[x_at : x_at + lanes * in_width].reshape(lanes, in_width), grad_ih)
-            if active:
-                np.dot(gates_state.T, before, grad_hh)
-            else:
-                grad_hh[:] = 0
-            np.dot(gates_in, w_ih, memory.other[: lanes * in_width].reshape(lanes, in_width))
-            for j in range(lanes * in_width):
-                memory.grad[j] = memory.other[j]
-
-        # Updates.
         adagrad_dense(dense.weight, dense.square, dense.velocity, dense.grad, options.rate, options.momentum)
-        sums = memory.grad_rows if shared else memory.embed_grad
-        in_width = np.intp(embed.width)
-        for j in range(n_columns * in_width if shared else 0, (n_rows if shared else n_embed) * in_width):
-            sums[j] = 0
-        for lane in range(lanes):
-            at = memory.input_slots[lane] * in_width
-            for j in range(in_width):
-                value = memory.grad[lane * in_width + j]
-                sums[at + j] += value * memory.embed_mask[lane * in_width + j] if options.drop_embed > 0 else value
-        touched = memory.columns[:n_rows]
-        adagrad_rows(
-            table.flat,
-            table.stride,
-            table.width,
-            touched,
-            n_columns,
-            grad_rows,
-            memory.grad_bias[:n_rows],
-            options.rate,
-            options.momentum,
-        )
-        for u in range(n_rows):
-            table.slots[touched[u]] = -1
-        if not shared:
-            picked = memory.embed_columns[:n_embed]
-            grads = memory.embed_grad[: n_embed * in_width].reshape(n_embed, in_width)
-            adagrad_rows(embed.flat, embed.stride, embed.width, picked, 0, grads, none, options.rate, options.momentum)
-            for u in range(n_embed):
-                embed.slots[picked[u]] = -1
+        grad_rows[n_columns:] = 0
+        grads[:] = 0
+        if shared:
+            _add_input_grads(memory.grad_rows, lanes, embed.width, options, memory)
+        else:
+            _add_input_grads(memory.embed_grad, lanes, embed.width, options, memory)
+        grad_bias = memory.grad_bias[:n_rows]
+        touched, rate, momentum = memory.columns[:n_rows], options.rate, options.momentum
+        adagrad_rows(table.flat, table.stride, table.width, touched, n_columns, grad_rows, grad_bias, rate, momentum)
+        adagrad_rows(embed.flat, embed.stride, embed.width, picked, 0, grads, none, rate, momentum)
+        _forget(table.slots, touched)
+        _forget(embed.slots, picked)
     return total
-
-
-@kernel
-def _slot(slots: Any, columns: Any, count: int, item: int, places: Any, lane: int) -> int:
-    """Finds or makes the place of an item among the distinct ones; returns their number."""
-    at = slots[item]
-    if at < 0:
-        at = count
-        slots[item] = at
-        columns[at] = item
-        count += 1
-    places[lane] = at
-    return count
 
 
 @kernel
 def _columns(slots: Any, targets: Any, samples: Any, options: Any, memory: Any) -> int:
     """Lists the distinct items of targets and samples with their weights; returns their number."""
     count = 0
-    for lane in range(targets.size):
-        item = targets[lane]
-        seen = count
-        count = _slot(slots, memory.columns, count, item, memory.positive, lane)
-        own = np.float32(1) if options.bpr else options.target_weight[item]
-        memory.own[lane] = own
-        at = memory.positive[lane]
-        memory.weight[at] = own if count > seen else memory.weight[at] + own
-    for place in range(samples.size):
-        item = samples[place]
-        own = np.float32(1) if options.bpr else options.sample_weight[item]
+    for place in range(targets.size + samples.size):
+        target = place < targets.size
+        item = targets[place] if target else samples[place - targets.size]
+        own = np.float32(1)
+        if not options.bpr:
+            own = options.target_weight[item] if target else options.sample_weight[item]
         at = slots[item]
         if at < 0:
-            slots[item] = count
-            memory.columns[count] = item
-            memory.weight[count] = own
+            at = count
+            slots[item] = at
+            memory.columns[at] = item
+            memory.weight[at] = own
             count += 1
         else:
             memory.weight[at] += own
+        if target:
+            memory.own[place] = own
+            memory.positive[place] = at
     return count
+
+
+@kernel
+def _inputs(slots: Any, columns: Any, count: int, inputs: Any, places: Any) -> int:
+    """Adds the inputs to the distinct items and notes their places; returns the number of items."""
+    for lane in range(inputs.size):
+        at = slots[inputs[lane]]
+        if at < 0:
+            at = count
+            slots[inputs[lane]] = at
+            columns[at] = inputs[lane]
+            count += 1
+        places[lane] = at
+    return count
+
+
+@kernel
+def _forget(slots: Any, items: Any) -> None:
+    for place in range(items.size):
+        slots[items[place]] = -1
+
+
+@kernel
+def _read_inputs(source: Any, lanes: int, width: int, place: Any, options: Any, memory: Any) -> None:
+    """Copies each lane's input row, dropped out, to where the first layer reads."""
+    x, mask = memory.inputs[: lanes * width], memory.embed_mask[: lanes * width]
+    for lane in range(lanes):
+        at = memory.input_slots[lane] * width
+        for j in range(width):
+            x[lane * width + j] = source[at + j]
+    if options.drop_embed > 0:
+        dropout_mask(mask, options.drop_embed, options.seed, place[0], place[1], 0)
+        for j in range(x.size):
+            x[j] *= mask[j]
+
+
+@kernel
+def _number_states(origins: Any, slot: Any) -> int:
+    """Numbers the lanes that have a state, -1 the fresh ones; returns how many have."""
+    active = 0
+    for lane in range(origins.size):
+        slot[lane] = active if origins[lane] >= 0 else -1
+        active += origins[lane] >= 0
+    return active
+
+
+@kernel
+def _forward(
+    in_width: int,
+    layers: Any,
+    dense: Any,
+    hidden: Any,
+    lanes: int,
+    active: int,
+    origins: Any,
+    place: Any,
+    options: Any,
+    memory: Any,
+) -> None:
+    """Feeds the input rows through the layers; the outputs stand behind each other in `memory.inputs`."""
+    slot = memory.slot[:lanes]
+    weight_at, state_at, done, x_at = 0, 0, 0, 0
+    for layer in range(layers.size):
+        h = layers[layer]
+        g = 3 * h
+        w_ih = dense.weight[weight_at : weight_at + g * in_width].reshape(g, in_width)
+        w_hh = dense.weight[weight_at + g * in_width : weight_at + g * (in_width + h)].reshape(g, h)
+        biases = dense.weight[weight_at + g * (in_width + h) : weight_at + g * (in_width + h + 2)]
+        state = hidden[state_at : state_at + options.batch_size * h].reshape(options.batch_size, h)
+        before = memory.before[done : done + active * h].reshape(active, h)
+        for lane in range(lanes):
+            if slot[lane] >= 0:
+                for j in range(h):
+                    # A lane's place only ever falls, so what is overwritten here has been read.
+                    state[lane, j] = state[origins[lane], j]
+                    before[slot[lane], j] = state[lane, j]
+        gates_in = memory.gates_in[: lanes * g].reshape(lanes, g)
+        gates_state = memory.gates_state[: active * g].reshape(active, g)
+        np.dot(memory.inputs[x_at : x_at + lanes * in_width].reshape(lanes, in_width), w_ih.T, gates_in)
+        if active:
+            np.dot(before, w_hh.T, gates_state)
+        mask = memory.masks[done : done + (lanes * h if options.drop_hidden > 0 else 0)]
+        if options.drop_hidden > 0:
+            dropout_mask(mask, options.drop_hidden, options.seed, place[0], place[1], layer + 1)
+        saved = memory.saved[4 * done : 4 * (done + lanes * h)].reshape(lanes, 4 * h)
+        mask_MH = mask.reshape(lanes if mask.size else 0, h)
+        gates_forward(gates_in, gates_state, biases[:g], biases[g:], slot, state[:lanes], saved, mask_MH)
+        x_at += lanes * in_width
+        out = memory.inputs[x_at : x_at + lanes * h].reshape(lanes, h)
+        for lane in range(lanes):
+            for j in range(h):
+                out[lane, j] = state[lane, j]
+        weight_at += g * (in_width + h + 2)
+        state_at += options.batch_size * h
+        done += lanes * h
+        in_width = h
+
+
+@kernel
+def _scores(
+    columns_UD: Any, grad_columns_UD: Any, lanes: int, layers: Any, in_width: int, options: Any, memory: Any
+) -> Any:
+    """The loss of a step, and its gradients with respect to the columns, their biases and the last layer's output."""
+    n_columns, width = columns_UD.shape
+    x_at = lanes * in_width
+    for layer in range(layers.size - 1):
+        x_at += lanes * layers[layer]
+    last = memory.inputs[x_at : x_at + lanes * width].reshape(lanes, width)
+    scores = memory.scores[: lanes * n_columns].reshape(lanes, n_columns)
+    np.dot(last, columns_UD.T, scores)
+    bias, weight, grad_bias = memory.bias[:n_columns], memory.weight[:n_columns], memory.grad_bias[:n_columns]
+    positive, own = memory.positive[:lanes], memory.own[:lanes]
+    line_a, line_b = memory.line_a, memory.line_b
+    scale = np.float32(1.0 / options.batch_size)
+    if options.bpr:
+        elu, bpreg = options.elu, options.bpreg
+        loss = bpr_max(scores, bias, weight, positive, elu, bpreg, scale, grad_bias, line_a, line_b)
+    else:
+        loss = cross_entropy(scores, bias, weight, positive, own, scale, grad_bias)
+    np.dot(scores.T, last, grad_columns_UD)
+    np.dot(scores, columns_UD, memory.grad[: lanes * width].reshape(lanes, width))
+    return loss / options.batch_size
+
+
+@kernel
+def _backward(in_width: int, layers: Any, dense: Any, lanes: int, active: int, options: Any, memory: Any) -> None:
+    """From `memory.grad`, of the last layer's output, to that of the input rows, and the gradients of the cells."""
+    slot = memory.slot[:lanes]
+    weight_at, done, x_at = dense.weight.size, 0, 0
+    for layer in range(layers.size):
+        done += lanes * layers[layer]
+        x_at += lanes * (layers[layer - 1] if layer > 0 else in_width)
+    for back in range(layers.size):
+        layer = layers.size - 1 - back
+        h, width = layers[layer], layers[layer - 1] if layer > 0 else in_width
+        g = 3 * h
+        weight_at -= g * (width + h + 2)
+        done -= lanes * h
+        x_at -= lanes * width
+        split = weight_at + g * width
+        w_ih, grad_ih = dense.weight[weight_at:split].reshape(g, width), dense.grad[weight_at:split].reshape(g, width)
+        grad_hh = dense.grad[split : split + g * h].reshape(g, h)
+        grad_biases = dense.grad[split + g * h : split + g * (h + 2)]
+        before = memory.before[done : done + active * h].reshape(active, h)
+        saved = memory.saved[4 * done : 4 * (done + lanes * h)].reshape(lanes, 4 * h)
+        mask = memory.masks[done : done + (lanes * h if options.drop_hidden > 0 else 0)]
+        mask_MH = mask.reshape(lanes if mask.size else 0, h)
+        gates_in = memory.gates_in[: lanes * g].reshape(lanes, g)
+        gates_state = memory.gates_state[: active * g].reshape(active, g)
+        grad = memory.grad[: lanes * h].reshape(lanes, h)
+        b_ih, b_hh = grad_biases[:g], grad_biases[g:]
+        gates_backward(grad, before, slot, saved, mask_MH, gates_in, gates_state, b_ih, b_hh)
+        np.dot(gates_in.T, memory.inputs[x_at : x_at + lanes * width].reshape(lanes, width), grad_ih)
+        if active:
+            np.dot(gates_state.T, before, grad_hh)
+        else:
+            grad_hh[:] = 0
+        np.dot(gates_in, w_ih, memory.other[: lanes * width].reshape(lanes, width))
+        for j in range(lanes * width):
+            memory.grad[j] = memory.other[j]
+
+
+@kernel
+def _add_input_grads(sums: Any, lanes: int, width: int, options: Any, memory: Any) -> None:
+    """Adds the gradient of each lane's input, through its dropout, to that of its row."""
+    grad, mask = memory.grad[: lanes * width], memory.embed_mask[: lanes * width]
+    if options.drop_embed > 0:
+        for j in range(grad.size):
+            grad[j] *= mask[j]
+    for lane in range(lanes):
+        at = memory.input_slots[lane] * width
+        for j in range(width):
+            sums[at + j] += grad[lane * width + j]
