@@ -392,10 +392,10 @@ def _squares(steps: Steps, model: GRU4Rec) -> dict[str, Tensor]:
         found |= dict(zip(dense, (square[:-1] for square in steps.optimizers["dense"].squares), strict=True))
         return {key: value.clone().double() for key, value in found.items()}
     width = steps.table.width
-    flat = torch.from_numpy(steps._flat)
+    flat = steps._rows
     found = {"item_vectors": flat[:, width + 1 : 2 * width + 1], "item_bias": flat[:, 2 * width + 1]}
     if not steps.shared:
-        found["input_vectors"] = torch.from_numpy(steps._embed_flat)[:, steps.embed.width : 2 * steps.embed.width]
+        found["input_vectors"] = steps._embed_rows[:, steps.embed.width : 2 * steps.embed.width]
     at = 0
     for key, value in model.named_parameters():
         if key.startswith("cells."):
