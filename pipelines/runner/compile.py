@@ -44,8 +44,9 @@ def compiled_text(name: str, pipeline: Any) -> str:
         compiler.Compiler().compile(pipeline, str(path))
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(lines[next(n for n, line in enumerate(lines) if not line.startswith("#")) :])
-    spec = validate(read_documents(body), f"{name}.yaml")
-    return _heading(name, spec) + body
+    text = _heading(name, validate(read_documents(body), f"{name}.yaml")) + body
+    validate(read_documents(text), f"{name}.yaml")
+    return text
 
 
 def _heading(name: str, spec: Any) -> str:
@@ -53,5 +54,6 @@ def _heading(name: str, spec: Any) -> str:
     lines.append(f"# Written by `python -m pipelines compile {name}`; edit the recipe instead. Parameters:")
     for key, parameter in sorted(spec.root.input_definitions.parameters.items()):
         default = json.dumps(json_format.MessageToDict(parameter.default_value), sort_keys=True)
-        lines.append(f"#   {key} ({default if parameter.is_optional else 'required'}): {parameter.description}")
+        told = " ".join(parameter.description.split())
+        lines.append(f"#   {key} ({default if parameter.is_optional else 'required'}): {told}")
     return "\n".join(lines) + "\n"
