@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from pydantic import Field, model_validator
-from torch.nn.utils.rnn import pad_sequence
 
 from modalrec.config import Config
 from modalrec.encoders import Encoder
 from modalrec.encoders._dense import dense_layers
+from modalrec.encoders._tokens import in_passes
 from modalrec.encoders._vectors import Pooling, pool, to_numpy
 from modalrec.encoders._weights import UNREADABLE, digest_of, fetched, reason_of
 from modalrec.errors import UpstreamError
 
-# B texts or pictures, T tokens of the longest text or of a picture, D dimension.
+# N texts, B texts or pictures of one pass, T tokens of the longest text or of a picture, D dimension.
 
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*.bin")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -114,23 +114,21 @@ class HuggingFace(Encoder):
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors [len(texts), dimension]; all texts go through the model at once, padded to the longest."""
+        """Vectors [len(texts), dimension]; texts of about one length go through the model together."""
         if self.modality != "text":
             return super().encode_texts(texts)
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
         prefixed = [self.config.prefix + text for text in texts]
         rows = self.reader(prefixed, truncation=True, max_length=self.max_tokens)["input_ids"]
-        # Tokenizers without marks of begin or end make no token at all of an empty text.
-        tokens = [torch.tensor(row or [self.padding]) for row in rows]
-        mask_BT = pad_sequence([torch.ones_like(row) for row in tokens], batch_first=True).to(self.device)
-        tokens_BT = pad_sequence(tokens, batch_first=True, padding_value=self.padding).to(self.device)
+        vectors_ND = in_passes(rows, self.padding, self.device, self._encode_tokens)
+        return to_numpy(self.dense(vectors_ND), self.config.normalise)
+
+    def _encode_tokens(self, tokens_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         if self.config.pooling == "pooled":
-            vectors_BD = _pooled(self.model, "get_text_features", input_ids=tokens_BT, attention_mask=mask_BT)
-        else:
-            hidden_BTD = self.model(input_ids=tokens_BT, attention_mask=mask_BT).last_hidden_state
-            vectors_BD = pool(hidden_BTD, mask_BT, self.config.pooling)
-        return to_numpy(self.dense(vectors_BD.float()), self.config.normalise)
+            return _pooled(self.model, "get_text_features", input_ids=tokens_BT, attention_mask=mask_BT).float()
+        hidden_BTD = self.model(input_ids=tokens_BT, attention_mask=mask_BT).last_hidden_state
+        return pool(hidden_BTD, mask_BT, self.config.pooling).float()
 
     @torch.inference_mode()
     def encode_images(self, images: list[Image]) -> NDArray[np.float32]:

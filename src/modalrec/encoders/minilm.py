@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modalrec.config import Config
 from modalrec.encoders import Encoder
+from modalrec.encoders._tokens import in_passes
 from modalrec.encoders._vectors import pool, to_numpy
 from modalrec.encoders._weights import digest_of, installed
 from modalrec.errors import UpstreamError
@@ -64,11 +65,12 @@ class MiniLM(Encoder):
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """L2-normalised vectors [len(texts), 384]; all texts go through the model at once, padded to the longest."""
+        """L2-normalised vectors [len(texts), 384]; texts of about one length go through the model together."""
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
-        tokens = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(self.device)
-        hidden_BTD = self.model(**tokens).last_hidden_state
-        return to_numpy(pool(hidden_BTD, tokens["attention_mask"], "mean"))
+        rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return to_numpy(in_passes(rows, self.tokenizer.pad_token_id, self.device, self._encode_tokens))
+
+    def _encode_tokens(self, tokens_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        hidden_BTD = self.model(input_ids=tokens_BT, attention_mask=mask_BT).last_hidden_state
+        return pool(hidden_BTD, mask_BT, "mean")

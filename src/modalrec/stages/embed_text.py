@@ -26,13 +26,14 @@ class Config(configs.Config):
 
     Attributes:
         encoder: Any encoder of texts.
-        batch_size: Texts at a time; on a CPU 32 is as fast as more, a GPU takes hundreds.
+        batch_size: Texts at a time. Encoders that pad sort them by tokens and put a bounded number of tokens through
+            the model at once, so that a larger number does not need more memory.
         precision: What to compute in. `auto` is float32 on a CPU and half on a GPU, bfloat16 where it has that; the
             vectors are float32 always.
     """
 
     encoder: plugins.any_config("encoders") = MiniLMConfig()  # type: ignore[valid-type]
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 256
     precision: Precision = "auto"
 
     @field_validator("encoder")

@@ -1,0 +1,45 @@
+"""Texts of about one length go through a model together: little is padded, and memory is bounded."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+# B texts of one pass, T tokens of the longest among them, N texts, D dimension.
+
+CPU_TOKENS, GPU_TOKENS = 512, 16384
+"""Tokens of a pass, padding among them. On a CPU more leave the caches (MiniLM, 136 tokens a text: 23.4 texts a second
+with 512, 22.5 with 256, 20.4 with 2,048, 15.1 with 8,192); a GPU is busy with these, and its memory holds them."""
+
+
+def in_passes(
+    rows: Sequence[list[int]], padding: int, device: str, encode: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Encodes texts, sorted by their number of tokens, in passes of bounded size.
+
+    Args:
+        rows: [N] tokens of each text; a text without any counts as one of padding alone.
+        padding: The token to pad with, behind.
+        device: Where the model is.
+        encode: Gives vectors [B, D] of tokens [B, T] and a mask [B, T] that is 1 for tokens and 0 for padding.
+
+    Returns:
+        Vectors [N, D] in the order of `rows`.
+    """
+    # Tokenizers without marks of begin or end make no token at all of an empty text.
+    tokens = [torch.tensor(row or [padding]) for row in rows]
+    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+    limit = GPU_TOKENS if device.startswith("cuda") else CPU_TOKENS
+    passes: list[list[int]] = [[]]
+    for row in order:
+        if passes[-1] and (len(passes[-1]) + 1) * len(tokens[row]) > limit:
+            passes.append([])
+        passes[-1].append(row)
+    parts = []
+    for places in passes:
+        mask_BT = pad_sequence([torch.ones_like(tokens[row]) for row in places], batch_first=True)
+        tokens_BT = pad_sequence([tokens[row] for row in places], batch_first=True, padding_value=padding)
+        parts.append(encode(tokens_BT.to(device), mask_BT.to(device)))
+    vectors_ND = torch.cat(parts)
+    return vectors_ND[torch.tensor(order).argsort().to(vectors_ND.device)]
