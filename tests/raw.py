@@ -81,14 +81,18 @@ def write_amazon(folder: Path, items: object | None = None, histories: object | 
     return folder
 
 
-def write_reviews(folder: Path, release: int, rows: Sequence[tuple[str, str, int, int]] | None = None) -> Path:
+def write_reviews(
+    folder: Path,
+    release: int,
+    rows: Sequence[tuple[str, str, int, int]] | None = None,
+    url: str = "http://images.example.org/I",
+) -> Path:
     """A folder in the form of a release of the Amazon reviews, as it is distributed."""
     folder.mkdir(parents=True, exist_ok=True)
     if rows is None:
         rows = [(f"A{user}", f"B{(user + step) % 6}", 1 + step, 1_400_000_000 + 60 * step) for user in range(8)
                 for step in range(5)]  # fmt: skip
     asins = [f"B{item}" for item in range(6)]
-    url = "http://images.example.org/I"
     products: list[dict[str, Any]]
     if release == 2014:
         names = ("reviews_Tools_5.json.gz", "meta_Tools.json.gz")

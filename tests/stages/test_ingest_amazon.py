@@ -1,6 +1,9 @@
 """Releases of the Amazon reviews through `ingest`, with the presets of the published settings."""
 
+import functools
+import threading
 from collections import defaultdict
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import pytest
 
 from modalrec.artifacts import read_manifest
 from modalrec.config import load_preset, resolve
+from modalrec.errors import DataError
 from modalrec.run import Run
 from modalrec.stages.ingest import Config, ingest
-from tests.raw import real_data, write_reviews
+from tests.raw import picture, real_data, write_reviews, write_tables
 
 PRESETS = {
     "baby": 2014,
@@ -71,3 +75,60 @@ def test_nothing_is_left_beside_the_tables(tmp_path: Path) -> None:
     run(write_reviews(tmp_path / "raw", 2018), tmp_path / "dataset", {"splits": ["leave_one_out"]})
     names = {path.name for path in (tmp_path / "dataset").rglob("*")}
     assert names == {"manifest.json", "items.parquet", "users.parquet", "interactions.parquet"}
+
+
+def test_pictures_are_fetched_when_that_is_asked_for(tmp_path: Path) -> None:
+    """All but one: an address that answers with a page, and what shops send for pictures that are gone."""
+    (tmp_path / "web").mkdir()
+    for item in range(6):
+        (tmp_path / "web" / f"B{item}.jpg").write_bytes(picture(colour=(40 * item, 0, 0)))
+    (tmp_path / "web" / "B1.jpg").write_bytes(b"<html>sorry</html>")
+    (tmp_path / "web" / "B2.jpg").write_bytes(picture((1, 1), kind="GIF", mode="P", colour=(0,)))
+    (tmp_path / "web" / "B3.jpg").unlink()
+    handler = functools.partial(QuietFiles, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        raw = write_reviews(tmp_path / "raw", 2018, url=f"http://127.0.0.1:{server.server_address[1]}")
+        (raw / "images").mkdir()
+        (raw / "images" / "B5.png").write_bytes(picture(kind="PNG"))
+        settings: dict[str, Any] = {"splits": ["leave_one_out"]}
+        run(raw, tmp_path / "none", settings)
+        assert states(tmp_path / "none") == ["none"] * 5 + ["given"]
+        assert not (tmp_path / "none.pictures").exists()
+        allowed = {"allow_private": True, "pause": 0}
+        images: dict[str, Any] = {"download": True, "downloads": allowed, "max_bad_share": 0.5}
+        run(raw, tmp_path / "dataset", {**settings, "images": images})
+        server.shutdown()
+    assert states(tmp_path / "dataset") == ["given", "none", "none", "none", "given", "given"]
+    bad = read_manifest(tmp_path / "dataset", "dataset").statistics["bad_images"]
+    assert bad["reasons"] == {"HTTP 404": 1, "a single pixel": 1, "no picture of a known format": 1}
+    # The server is gone, and what came from it is not.
+    again = tmp_path / "dataset.pictures"
+    run(raw, tmp_path / "again", {**settings, "images": {**images, "downloads": {**allowed, "cache": str(again)}}})
+    assert states(tmp_path / "again") == states(tmp_path / "dataset")
+    with pytest.raises(DataError, match=r"(?s)item B1, http://.*3 of 6 pictures are bad, more than max_bad_share=0.4"):
+        run(raw, tmp_path / "failed", {**settings, "images": {**images, "max_bad_share": 0.4, "downloads": {
+            **allowed, "cache": str(again)}}})  # fmt: skip
+    refused = {"download": True, "max_bad_share": 1.0}
+    run(raw, tmp_path / "refused", {**settings, "images": refused})
+    reasons = read_manifest(tmp_path / "refused", "dataset").statistics["bad_images"]["reasons"]
+    assert reasons == {"not a public host": 5}
+
+
+def test_a_column_of_addresses_is_a_list_of_pictures_to_fetch(tmp_path: Path) -> None:
+    items = "item_id,title,image\n" + "".join(f"f{n},Film {n},http://127.0.0.1:1/f{n}.jpg\n" for n in range(6))
+    write_tables(tmp_path / "raw", items)
+    settings: dict[str, Any] = {"min_user_events": 1, "min_item_events": 1}
+    run(tmp_path / "raw", tmp_path / "dataset", settings)
+    assert states(tmp_path / "dataset") == ["none"] * 6
+    run(tmp_path / "raw", tmp_path / "asked", {**settings, "images": {"download": True, "max_bad_share": 1.0}})
+    assert read_manifest(tmp_path / "asked", "dataset").statistics["bad_images"]["reasons"] == {"not a public host": 6}
+
+
+def states(dataset: Path) -> list[str]:
+    return pq.read_table(dataset / "items.parquet")["image"].to_pylist()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass

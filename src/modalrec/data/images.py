@@ -18,6 +18,7 @@ from pydantic import Field
 from modalrec.artifacts.schemas import IMAGES
 from modalrec.config import Config
 from modalrec.data.archives import BadFile
+from modalrec.data.downloads import DownloadConfig
 from modalrec.errors import ArtifactError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -36,6 +37,8 @@ class ImageConfig(Config):
         max_bytes: Files that are longer are not read.
         max_bad_share: Share of bad pictures above which the stage fails: then the input is wrong, not one picture.
         missing: `keep` items without a picture as they are, or `draw` a stand-in card for them.
+        download: Fetch pictures that are not beside the data from the addresses in it.
+        downloads: How they are fetched.
     """
 
     max_side: int = Field(default=256, ge=16, le=4096)
@@ -44,6 +47,8 @@ class ImageConfig(Config):
     max_bytes: int = Field(default=20 << 20, ge=1)
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
     missing: Literal["keep", "draw"] = "keep"
+    download: bool = False
+    downloads: DownloadConfig = DownloadConfig()
 
 
 def decode(content: bytes, max_pixels: int, max_side: int) -> Image.Image:

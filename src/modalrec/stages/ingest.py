@@ -9,9 +9,10 @@ from modalrec.artifacts.manifest import write_artifact
 from modalrec.data.describe import describe_order
 from modalrec.run import Run
 from modalrec.stages._ingest_config import Config
+from modalrec.stages._ingest_images import write_images
 from modalrec.stages._ingest_read import digests, open_source, read_events, read_items, take_items
 from modalrec.stages._ingest_select import say_published, select, sizes, split_columns
-from modalrec.stages._ingest_write import write_images, write_tables
+from modalrec.stages._ingest_write import write_tables
 
 __all__ = ["Config", "ingest"]
 
@@ -52,7 +53,8 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
             kept = np.arange(items.num_rows)
         items = take_items(items, kept)
         splits, split_facts = split_columns(chosen, items.num_rows, config)
-        images, image_numbers, bad = write_images(reader, items, config.images, work.folder, run)
+        pictures = dataset.with_name(f"{dataset.name}.pictures")
+        images, image_numbers, bad = write_images(reader, items, config.images, work.folder, pictures, run)
         numbers |= {"items": items.num_rows, "texts": items.num_rows - items["text"].null_count} | image_numbers
         for split, facts in split_facts.items():
             numbers |= {f"{split}_{name}": value for name, value in facts.items()}
