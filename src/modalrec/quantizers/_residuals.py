@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from modalrec import compiled
+from modalrec.compiled import AVAILABLE, kernel
 from modalrec.training.kmeans import nearest
 
 # N items, W width, L levels, V codes of a level, B rows of a block.
@@ -32,7 +32,7 @@ def residual_codes(inputs_NW: Tensor, codes_LVW: Tensor, *, cosine: bool = False
     """
     size = codes_LVW.shape[1]
     on_cpu = inputs_NW.device.type == "cpu" and inputs_NW.dtype == torch.float32
-    if compiled.AVAILABLE and on_cpu and size <= TABLE_CODES and len(inputs_NW) >= 4 * size:
+    if AVAILABLE and on_cpu and size <= TABLE_CODES and len(inputs_NW) >= 4 * size:
         return _from_products(inputs_NW, codes_LVW, cosine)
     residuals_NW, labels = inputs_NW, []
     for codes_VW in codes_LVW:
@@ -62,7 +62,7 @@ def _from_products(inputs_NW: Tensor, codes_LVW: Tensor, cosine: bool) -> Tensor
     return torch.from_numpy(found)
 
 
-@compiled.kernel
+@kernel
 def _choose(
     products_BJ: NDArray[np.float32],
     norms_LV: NDArray[np.float32],

@@ -1,4 +1,4 @@
-"""K-means on matrix products: greedy k-means++ seeds, then Lloyd's iterations.
+"""K-means: on a CPU under bounds (`training.lloyd`), elsewhere on matrix products.
 
 The nearest centre needs no distances: `|x - c|^2 = |x|^2 - 2 x.c + |c|^2`, and `|x|^2` is the same for every centre, so
 one matrix product per iteration ranks them. Seeds: Arthur and Vassilvitskii, "k-means++: The Advantages of Careful
@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modalrec import compiled
 from modalrec.training.balance import balanced as balanced_labels
+from modalrec.training.lloyd import lloyd
 
 # N points, D dimensions, V centres, T candidates of one seeding step.
 
 BLOCK_ROWS = 16_384
+LARGEST_BOUNDS = 2**26
+"""Bounds that k-means keeps at most, 256 MiB; beyond, every iteration computes all distances, block by block."""
 SEEDING_ROWS_PER_CENTRE = 16
 """Seeds are drawn among so many random points per centre: within 0.6 % of scikit-learn's inertia; 4 are 2 % off."""
 
@@ -42,7 +46,7 @@ def kmeans(
     n_centres: int,
     *,
     generator: torch.Generator | None = None,
-    iterations: int = 50,
+    iterations: int = 300,
     tolerance: float = 1e-4,
     balanced: bool = False,
 ) -> KMeans:
@@ -55,27 +59,50 @@ def kmeans(
         points_ND: At least one point, finite, float32.
         n_centres: V, may exceed N.
         generator: A CPU generator for the seeds, torch's global one by default.
-        iterations: At most this many of Lloyd's iterations.
-        tolerance: Stop when an iteration lowers the inertia by less than this share of it.
+        iterations: At most this many of Lloyd's iterations (scikit-learn's `max_iter`).
+        tolerance: Stop when the squared movements of all centres sum to at most this share of the mean variance of a
+            dimension (scikit-learn's `tol`).
         balanced: No cluster has more than ceil(N / V) points. Labels are then not always the nearest centre's, and all
             distances [N, V] are in memory at once.
     """
     if balanced:
         return _balanced(points_ND, n_centres, generator, iterations)
-    centred_ND = points_ND - points_ND.mean(0)  # the product form loses digits when points lie far from the origin
-    centres_VD = _seeds(centred_ND, n_centres, generator)
-    squares = float(centred_ND.double().pow(2).sum())
-    previous = math.inf
+    mean_D = points_ND.mean(0)
+    centred_ND = points_ND - mean_D  # the product form loses digits when points lie far from the origin
+    if _takes_bounds(centred_ND, n_centres):
+        found = lloyd(centred_ND.numpy(), n_centres, generator, iterations, tolerance)
+        centres_VD, labels_N = map(torch.from_numpy, found)
+        if len(centres_VD.unique(dim=0)) < n_centres:
+            labels_N, _ = nearest(centred_ND, centres_VD)
+    else:
+        centres_VD = _plain(centred_ND, n_centres, generator, iterations, tolerance)
+        labels_N, _ = nearest(centred_ND, centres_VD)
+    inertia = sum(
+        float((block - centres_VD[labels]).pow_(2).sum(1).double().sum())
+        for block, labels in zip(centred_ND.split(BLOCK_ROWS), labels_N.split(BLOCK_ROWS), strict=True)
+    )
+    return KMeans(centres_VD + mean_D, labels_N, inertia)
+
+
+def _takes_bounds(points_ND: Tensor, n_centres: int) -> bool:
+    plain = points_ND.device.type == "cpu" and points_ND.dtype == torch.float32 and not points_ND.requires_grad
+    return compiled.AVAILABLE and plain and 4 * n_centres <= len(points_ND) <= LARGEST_BOUNDS // n_centres
+
+
+def _plain(
+    points_ND: Tensor, n_centres: int, generator: torch.Generator | None, iterations: int, tolerance: float
+) -> Tensor:
+    """Lloyd's iterations by one matrix product each, on any device and for few points."""
+    centres_VD = _seeds(points_ND, n_centres, generator)
+    limit = tolerance * float(points_ND.var(0, correction=0).mean())
     for _ in range(iterations):
-        labels_N, scores_N = nearest(centred_ND, centres_VD)
-        inertia = squares + float(scores_N.double().sum())
-        if previous - inertia <= tolerance * inertia:
+        labels_N, scores_N = nearest(points_ND, centres_VD)
+        moved_VD = _means(points_ND, labels_N, scores_N, centres_VD)
+        shift = float((moved_VD - centres_VD).pow(2).sum())
+        centres_VD = moved_VD
+        if shift <= limit:
             break
-        previous = inertia
-        centres_VD = _means(centred_ND, labels_N, scores_N, centres_VD)
-    labels_N, _ = nearest(centred_ND, centres_VD)
-    inertia = float((centred_ND - centres_VD[labels_N]).double().pow(2).sum())
-    return KMeans(centres_VD + points_ND.mean(0), labels_N, inertia)
+    return centres_VD
 
 
 def _balanced(points_ND: Tensor, n_centres: int, generator: torch.Generator | None, iterations: int) -> KMeans:
