@@ -58,7 +58,7 @@ def test_loss_terms_and_gradients_of_the_torch_losses_are_the_recorded_ones(name
     columns = torch.cat([targets, samples])
     scores = states @ vectors[columns, :3].T + vectors[columns, 3]
     scores.retain_grad()
-    lanes = lane_losses(scores, model.config, model._log_support(targets, samples))
+    lanes = lane_losses(scores, model.config, model._correction(targets, samples))
     np.testing.assert_allclose(lanes.detach(), recorded["lanes"], rtol=2e-6, atol=2e-7)
     (lanes.sum() / 5).backward()
     for mine, theirs in ((scores, "scores"), (states, "states"), (vectors, "vectors")):

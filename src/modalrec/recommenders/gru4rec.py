@@ -170,6 +170,7 @@ class GRU4Rec(Recommender, Scorer):
             self.content_weight = nn.Parameter(torch.zeros(items.content.shape[1], width))
             self.register_buffer("content", torch.from_numpy(items.content), persistent=False)
         self.support = np.zeros(n_items, np.int64)
+        self._log_support: Tensor | None = None
         self._served: Tensor | None = None
         self._initialise()
 
@@ -183,7 +184,7 @@ class GRU4Rec(Recommender, Scorer):
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> SessionParallel:
         """Session-parallel mini-batches; `augment` changes nothing, the model has no perturbations."""
         config = self.config
-        self.support = train.train_counts()
+        self.support, self._log_support = train.train_counts(), None
         store = SampleStore(self.support, config.n_sample, config.sample_alpha, config.sample_store_size, seed)
         chunk = 64 - 64 % config.bptt if config.bptt <= 64 else config.bptt
         shuffle = seed if config.shuffle_sessions else None
@@ -239,7 +240,7 @@ class GRU4Rec(Recommender, Scorer):
         """
         top_MD, hidden = self.advance(lookup.inputs, hidden)
         scores_MC = top_MD @ lookup.columns.T + lookup.bias
-        return lane_losses(scores_MC, self.config, self._log_support(targets, samples)), hidden
+        return lane_losses(scores_MC, self.config, self._correction(targets, samples)), hidden
 
     def advance(self, inputs: Tensor, hidden: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Feeds input rows to the layers; in training mode with dropout, whose result is carried on.
@@ -350,12 +351,15 @@ class GRU4Rec(Recommender, Scorer):
 
     # Starting.
 
-    def _log_support(self, targets: Tensor, samples: Tensor) -> Tensor | None:
-        """Logq * c of every column: ln(support) of targets, sample_alpha times that of samples."""
+    def _correction(self, targets: Tensor, samples: Tensor) -> Tensor | None:
+        """logq * c of every column: ln(support) of targets, sample_alpha times that of samples."""
         config = self.config
         if config.loss == "bpr-max" or not config.logq:
             return None
-        log_N = torch.from_numpy(np.log(np.maximum(self.support, 1))).to(self.item_bias)
+        if self._log_support is None:
+            # Once: a CUDA graph cannot record a copy from the host.
+            self._log_support = torch.from_numpy(np.log(np.maximum(self.support, 1))).to(self.item_bias)
+        log_N = self._log_support
         return config.logq * torch.cat([log_N[targets], config.sample_alpha * log_N[samples]])
 
     @torch.no_grad()
