@@ -1,4 +1,4 @@
-"""Whether texts help GRU4Rec: Amazon Scientific, leave-one-out, three ways to use content, three seeds, by item support.
+"""Whether texts help GRU4Rec: Amazon Scientific, leave-one-out, three uses of content, three seeds, by item support.
 
 Takes some 15 minutes. The settings are the same for the three; learning rate and dropout were not tuned for any.
 """
