@@ -64,8 +64,15 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "reset":
             self.connection.shutdown(socket.SHUT_RDWR)
         elif kind == "drip":
-            self.reply(200, b"x", length=100)
+            self.reply(200, b"", length=100)
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    threading.Event().wait(0.05)
+        elif kind == "hang":
             threading.Event().wait(1.5)
+        elif kind == "announced":
+            self.reply(200, b"x", length=1 << 40)
         elif kind == "endless":
             self.send_response(200)
             self.end_headers()
@@ -144,6 +151,8 @@ def test_an_interrupted_run_goes_on(server: Server, tmp_path: Path) -> None:
         ("cut", "cut short", 3),
         ("reset", "connection lost", 3),
         ("drip", "too slow", 3),
+        ("hang", "too slow", 3),
+        ("announced", "too many bytes", 1),
         ("empty", "empty file", 1),
         ("endless", "too many bytes", 1),
         ("hop/4", "too many redirects", 1),

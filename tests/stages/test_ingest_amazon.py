@@ -7,6 +7,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +16,7 @@ from modalrec.artifacts import read_manifest
 from modalrec.config import load_preset, resolve
 from modalrec.errors import DataError
 from modalrec.run import Run
+from modalrec.stages._ingest_read import take_items
 from modalrec.stages.ingest import Config, ingest
 from tests.raw import picture, real_data, write_reviews, write_tables
 
@@ -75,6 +78,13 @@ def test_nothing_is_left_beside_the_tables(tmp_path: Path) -> None:
     run(write_reviews(tmp_path / "raw", 2018), tmp_path / "dataset", {"splits": ["leave_one_out"]})
     names = {path.name for path in (tmp_path / "dataset").rglob("*")}
     assert names == {"manifest.json", "items.parquet", "users.parquet", "interactions.parquet"}
+
+
+def test_items_are_taken_from_the_batch_that_has_them() -> None:
+    table = pa.concat_tables([pa.table({"item_id": [str(10 * part + row) for row in range(3)]}) for part in range(4)])
+    taken = take_items(table, np.array([0, 2, 3, 9, 11]))
+    assert taken["item_id"].to_pylist() == ["0", "2", "10", "30", "32"]
+    assert take_items(table, np.array([], np.int64)).num_rows == 0
 
 
 def test_pictures_are_fetched_when_that_is_asked_for(tmp_path: Path) -> None:

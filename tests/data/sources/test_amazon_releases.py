@@ -198,6 +198,32 @@ def test_all_bad_review_lines_are_named_at_once(tmp_path: Path, release: int) ->
     assert source.counts["bad_review_lines"] == 5
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"asin": "B1", "unixReviewTime": 1}', "reviewerID is missing"),
+        ('{"reviewerID": "A1", "asin": "", "unixReviewTime": 1}', "asin is empty"),
+        ('{"reviewerID": "A1", "asin": "B1", "unixReviewTime": 1, "overall": NaN}', "overall is not finite"),
+        ('{"reviewerID": "A1", "asin": "B1", "unixReviewTime": null}', "unixReviewTime is missing"),
+        ('{"reviewerID": "\xff", "asin": "B1", "unixReviewTime": 1}', "is not UTF-8"),
+    ],
+)
+def test_one_line_that_is_json_and_no_review_is_found(tmp_path: Path, line: str, fault: str) -> None:
+    folder = write_reviews(tmp_path, 2018)
+    path = folder / REVIEWS[2018]
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + line.encode("latin-1")))
+    with pytest.raises(DataError, match=f"line 41: {fault}"):
+        events(folder)
+
+
+def test_a_review_need_not_have_a_rating_and_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
+    folder = write_reviews(tmp_path, 2018)
+    rows = ['{"reviewerID": "A", "asin": "B", "unixReviewTime": 12.0}']
+    rows += ['{"reviewerID": "A", "asin": "C", "unixReviewTime": 13, "overall": null}']
+    write_lines(folder / REVIEWS[2018], rows)
+    assert events(folder) == [("A", "B", 12, None), ("A", "C", 13, None)]
+
+
 def test_all_bad_product_lines_are_named_at_once(tmp_path: Path) -> None:
     folder = write_reviews(tmp_path, 2014)
     bad = [

@@ -182,7 +182,7 @@ def _reason(error: Exception) -> str:
 
 
 def _parse(block: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
-    """The columns of a block in which nothing is odd, or None."""
+    """The columns of a block in which nothing is odd, or None; Arrow itself refuses a null that must not be."""
     try:
         table = pajson.read_json(
             io.BytesIO(block),
@@ -197,8 +197,6 @@ def _parse(block: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
     except pa.ArrowException:
         return None
     for field, column in zip(schema, batch.columns, strict=True):
-        if column.null_count and not field.nullable:
-            return None
         if pa.types.is_string(field.type) and pc.any(pc.equal(column, ""), min_count=0).as_py():
             return None
         if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
