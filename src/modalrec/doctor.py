@@ -34,7 +34,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Looks at everything; takes a few seconds, since it loads the encoders' weights."""
-    single: list[Callable[[], Check]] = [_python, _torch, _gpu]
+    single: list[Callable[[], Check]] = [_python, _torch, _gpu, _kernels]
     last: list[Callable[[], Check]] = [_weed, _kfp, check_store, _disk, _memory]
     return [check() for check in single] + _encoders() + [check() for check in last]
 
@@ -47,6 +47,14 @@ def render(checks: list[Check]) -> str:
         if check.next_step:
             lines.append(f"{'':30}-> {check.next_step}")
     return "\n".join(lines)
+
+
+def _kernels() -> Check:
+    from modalrec import compiled
+
+    if compiled.AVAILABLE:
+        return Check("kernels", "ok", f"compiled by numba {importlib.metadata.version('numba')}")
+    return Check("kernels", "off", "numba is missing: gru4rec and ranking run in torch and numpy", "pip install numba")
 
 
 def _python() -> Check:
