@@ -11,7 +11,7 @@ def test_passes_are_bounded_sorted_and_put_back_in_order(
     device: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *_: self)  # no such device here
-    lengths = np.random.default_rng(0).integers(0, 200, 400)
+    lengths = np.random.default_rng(0).integers(0, 200, 4000)
     rows = [[7] * int(length) for length in lengths] + [[3] * (limit + 1)]
     shapes: list[torch.Size] = []
 

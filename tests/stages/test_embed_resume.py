@@ -79,11 +79,11 @@ def test_a_damaged_shard_and_all_behind_it_are_encoded_again(
     else:
         flipped = content[:40] + bytes([content[40] ^ 1]) + content[41:]
         shards[2].write_bytes({"truncate": content[:-4], "flip": flipped, "empty": b""}[damage])
-    assert len(run_stage(str(dataset), str(tmp_path / "out"), str(tmp_path / "shards"))) == BATCHES - 2
+    sizes = run_stage(str(dataset), str(tmp_path / "out"), str(tmp_path / "shards"), seconds=1e6)
+    assert len(sizes) == BATCHES - 2
     assert same(tmp_path / "out", whole)
     left = sorted((tmp_path / "shards").rglob("shard-*"))
-    assert left[:2] == shards[:2]
-    assert len(left) == BATCHES, "those behind it are gone, and written again"
+    assert left == shards[:2], "those behind it are gone"
 
 
 def test_a_run_that_had_ended_encodes_nothing(dataset: Path, whole: Path, tmp_path: Path) -> None:
