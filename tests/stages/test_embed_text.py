@@ -188,3 +188,10 @@ def test_half_precision_on_a_gpu(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: bfloat16)
     assert resolve_precision(precision, device) == expected
+
+
+def test_a_modality_that_is_skipped_counts_as_missing_and_loads_nothing(dataset: Path, tmp_path: Path) -> None:
+    config = resolve(Config, {"encoder": {"name": "huggingface", "model": "nobody/has-this"}, "skip": True})
+    found = embed_text(dataset, tmp_path / "text", config=config, run=RUN)
+    assert (found["present"], found["dimension"]) == (0, 1)
+    assert read_manifest(tmp_path / "text", "embeddings").statistics["encoder"] == "none"

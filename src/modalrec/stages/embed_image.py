@@ -24,11 +24,13 @@ class Config(configs.Config):
             8, 48 with 16), since what layers hand on then leaves the caches; a GPU takes hundreds.
         precision: What to compute in. `auto` is float32 on a CPU and half on a GPU, bfloat16 where it has that; the
             vectors are float32 always.
+        skip: Encode nothing: all items count as without pictures, and `fuse` goes by the other modality alone.
     """
 
     encoder: plugins.any_config("encoders") = EfficientNetConfig()  # type: ignore[valid-type]
     batch_size: PositiveInt = 4
     precision: Precision = "auto"
+    skip: bool = False
 
     @field_validator("encoder")
     @classmethod

@@ -30,11 +30,13 @@ class Config(configs.Config):
             the model at once, so that a larger number does not need more memory.
         precision: What to compute in. `auto` is float32 on a CPU and half on a GPU, bfloat16 where it has that; the
             vectors are float32 always.
+        skip: Encode nothing: all items count as without texts, and `fuse` goes by the other modality alone.
     """
 
     encoder: plugins.any_config("encoders") = MiniLMConfig()  # type: ignore[valid-type]
     batch_size: PositiveInt = 256
     precision: Precision = "auto"
+    skip: bool = False
 
     @field_validator("encoder")
     @classmethod

@@ -86,7 +86,7 @@ def embed(
     Args:
         work: What to encode.
         artifact: The artifact being written.
-        config: The stage's configuration: encoder, batch_size, precision.
+        config: The stage's configuration: encoder, batch_size, precision, skip.
         inputs: What the stage was given, by edge.
         run: The stage's run.
 
@@ -98,6 +98,8 @@ def embed(
             not finite.
     """
     about: dict[str, Any] = {"encoder": config.encoder.name}
+    if config.skip:
+        work, about = work._replace(windows=(), total=0), {"encoder": "none"}
     with tempfile.TemporaryFile(dir=artifact.folder) as store:
         if work.total:
             device = run.torch_device()
@@ -111,7 +113,8 @@ def embed(
             dimension = encoder.dimension
         else:
             places_N, distinct, dimension = np.full(len(work.item_ids), -1, np.int64), 0, 1
-            run.say(f"no item has any {work.modality}: no weights are loaded, and all items count as missing")
+            why = "it is skipped" if config.skip else f"no item has any {work.modality}"
+            run.say(f"{why}: no weights are loaded, and all items count as missing")
         store.flush()
         shape = (max(1, distinct), dimension)
         vectors = np.memmap(store, np.float32, "r", shape=shape) if distinct else np.zeros(shape, np.float32)
