@@ -18,6 +18,7 @@ CENTRES = {"levels": 2, "codebook_size": 16}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "rqvae": ("rqvae", RQVAE),
     "rqvae ema": ("rqvae", {**RQVAE, "learning": "ema", "decay": 0.9}),
+    "rqvae bfloat16": ("rqvae", {**RQVAE, "learning": "ema", "decay": 0.9, "precision": "bfloat16"}),
     "rqvae cosine": ("rqvae", {**RQVAE, "distance": "cosine"}),
     "rqvae sinkhorn": ("rqvae", {**RQVAE, "sinkhorn": 0.003}),
     "rqvae diverse": ("rqvae", {**RQVAE, "diversity": 1e-4}),

@@ -1,5 +1,6 @@
 """What RQ-VAE does beyond the contract."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.quantizers import load_quantizer, save_quantizer
+from modalrec.quantizers._networks import Dropout
 from modalrec.quantizers.rqvae import Rqvae, RqvaeConfig
 from modalrec.testing.quantizers import DIMENSION, mixture, relative_error
 from modalrec.training.kmeans import kmeans
@@ -217,3 +219,42 @@ def test_products_of_all_levels_at_once_give_the_codes_of_residuals(distance: st
     together = quantizer.choose(hidden_NW)  # more rows than the table pays for
     alone = torch.cat([quantizer.choose(part) for part in hidden_NW.split(10)])
     assert (together == alone).all(1).float().mean() > 0.995
+
+
+def test_compiled_averages_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, vectors_ND = initialised(ema(restart_below=0.9))
+    states = []
+    for available in (True, False):
+        monkeypatch.setattr("modalrec.compiled.AVAILABLE", available)
+        quantizer = copy.deepcopy(start)
+        torch.manual_seed(1)
+        quantizer.train()
+        for batch in vectors_ND.split(40):
+            quantizer.loss(batch)
+        states.append(quantizer.codebooks.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_products_learn_the_same() -> None:
+    errors = []
+    for precision in ("float32", "bfloat16"):
+        quantizer, vectors_ND = initialised(CONFIG.model_copy(update={"precision": precision}))
+        optimizer = torch.optim.Adam(quantizer.train().parameters(), 3e-3)
+        for _ in range(30):
+            optimizer.zero_grad()
+            quantizer.loss(vectors_ND)["loss"].backward()
+            optimizer.step()
+        assert all(parameter.dtype == torch.float32 for parameter in quantizer.parameters())
+        errors.append(relative_error(quantizer.eval(), vectors_ND))
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)
+
+
+def test_dropout_takes_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    dropout, ones = Dropout(0.3).train(), torch.ones(501, 403)
+    found = dropout(ones)
+    assert float((found == 0).float().mean()) == pytest.approx(0.3, abs=0.005)
+    assert float(found.mean()) == pytest.approx(1, abs=0.01)
+    assert not torch.equal(found, dropout(ones))
+    assert torch.equal(dropout.eval()(ones), ones)

@@ -20,13 +20,14 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modalrec import compiled
 from modalrec.quantizers._autoencoder import AutoencoderConfig
+from modalrec.quantizers._averages import averaged, averaged_on_cpu
 from modalrec.training.kmeans import kmeans, nearest
 
 # N items of a batch, W width of a code, L codebooks, V codes of each.
 
 Chosen = tuple[Tensor, Tensor]
-SMOOTHING = 1e-5
 GROUPS = 10
 REGROUP_AFTER = 50
 
@@ -113,6 +114,8 @@ class Codebooks(nn.Module):
         codes_VW = self.codes_LVW[level]
         if self.config.distance == "cosine":
             return (inputs_NW @ F.normalize(codes_VW, dim=1).T).argmax(1)
+        if self.training and self.config.precision == "bfloat16":
+            return _roughly_nearest(inputs_NW, codes_VW)
         return nearest(inputs_NW, codes_VW)[0]
 
     @torch.no_grad()
@@ -140,19 +143,11 @@ class Codebooks(nn.Module):
             unused_V[dead] = 0
 
     def _average(self, level: int, inputs_NW: Tensor, labels_N: Tensor) -> None:
-        codes_VW, sums_VW, counts_V = self.codes_LVW[level], self.sums_LVW[level], self.counts_LV[level]
-        rest = 1 - self.config.decay
-        counts_V.mul_(self.config.decay).index_add_(0, labels_N, counts_V.new_ones(len(labels_N)), alpha=rest)
-        sums_VW.mul_(self.config.decay).index_add_(0, labels_N, inputs_NW, alpha=rest)
-        total = counts_V.sum()
-        smoothed_V = (counts_V + SMOOTHING) * (total / (total + len(counts_V) * SMOOTHING))
-        torch.mul(sums_VW, smoothed_V.reciprocal()[:, None], out=codes_VW)
-        dead = (counts_V < self.config.restart_below).nonzero()[:, 0]
-        if len(dead):
-            fresh_RW = _some(inputs_NW, len(dead))
-            codes_VW.index_copy_(0, dead, fresh_RW)
-            sums_VW.index_copy_(0, dead, fresh_RW)
-            counts_V.index_fill_(0, dead, 1)
+        state = self.codes_LVW[level], self.sums_LVW[level], self.counts_LV[level]
+        rows_V = torch.randint(len(inputs_NW), (self.config.codebook_size,), device=inputs_NW.device)
+        on_cpu = inputs_NW.device.type == "cpu" and inputs_NW.dtype == torch.float32
+        average = averaged_on_cpu if compiled.AVAILABLE and on_cpu else averaged
+        average(*state, inputs_NW, labels_N, rows_V, self.config.decay, self.config.restart_below)
 
     def diversity(self, chosen: Sequence[Chosen]) -> Tensor | None:
         """The weighted diversity loss, summed over the codebooks; None where it has no weight."""
@@ -181,4 +176,12 @@ class Codebooks(nn.Module):
 
 def _some(inputs_NW: Tensor, count: int) -> Tensor:
     """Random inputs, with repeats."""
-    return inputs_NW[torch.randint(len(inputs_NW), (count,), device=inputs_NW.device)]
+    return inputs_NW.index_select(0, torch.randint(len(inputs_NW), (count,), device=inputs_NW.device))
+
+
+def _roughly_nearest(inputs_NW: Tensor, codes_VW: Tensor) -> Tensor:
+    """The nearest code as bfloat16 products rank them: of two about as near, either."""
+    products_NV = (-2 * inputs_NW).bfloat16() @ codes_VW.bfloat16().T
+    scores_NV = products_NV.float().add_(torch.linalg.vector_norm(codes_VW, dim=1).square_())
+    # numpy finds the least of a row five times as fast as torch does on a CPU
+    return torch.from_numpy(scores_NV.numpy().argmin(1)) if scores_NV.device.type == "cpu" else scores_NV.argmin(1)

@@ -4,13 +4,15 @@ The score of code k at level l is |r_l - e_k|^2 - |r_l|^2 = |e_k|^2 - 2 x.e_k + 
 between codes are a table, so nothing but x.e needs arithmetic over the width, and residuals are never formed.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from modalrec.compiled import AVAILABLE, kernel
+from modalrec.compiled import AVAILABLE, inlined, kernel
 from modalrec.training.kmeans import nearest
 
 # N items, W width, L levels, V codes of a level, B rows of a block.
@@ -71,20 +73,38 @@ def _choose(
 ) -> None:
     """The least score of each level, adding what the codes chosen before take away."""
     levels, size = norms_LV.shape
-    scores = np.empty(size, np.float32)
     for row in range(len(products_BJ)):
         for level in range(levels):
             first = level * size
-            for code in range(size):
-                scores[code] = products_BJ[row, first + code] + norms_LV[level, code]
-            for before in range(level):
-                chosen = found_BL[row, before]
+            scores_V = products_BJ[row, first : first + size]
+            if level == 0:
                 for code in range(size):
-                    scores[code] += table_LVJ[before, chosen, first + code]
-            least = scores[0]
-            for code in range(size):
-                least = min(least, scores[code])
-            place = 0
-            while place < size - 1 and scores[place] != least:
-                place += 1
-            found_BL[row, level] = place
+                    scores_V[code] += norms_LV[level, code]
+            elif level == 1:
+                own_V = table_LVJ[0, found_BL[row, 0], first : first + size]
+                for code in range(size):
+                    scores_V[code] += norms_LV[level, code] + own_V[code]
+            else:
+                for code in range(size):
+                    scores_V[code] += norms_LV[level, code]
+                for before in range(level):
+                    own_V = table_LVJ[before, found_BL[row, before], first : first + size]
+                    for code in range(size):
+                        scores_V[code] += own_V[code]
+            found_BL[row, level] = _place_of_least(scores_V)
+
+
+@inlined
+def _place_of_least(scores_V: Any) -> Any:
+    """The first place of the least number: first the number, then the stretch that has it, both in vector code."""
+    size = len(scores_V)
+    least = scores_V[0]
+    for code in range(size):
+        least = min(least, scores_V[code])
+    begin, place = 0, size
+    while begin < size and place == size:
+        end = min(begin + 32, size)
+        for code in range(end - begin):
+            place = min(place, begin + code if scores_V[begin + code] == least else size)
+        begin = end
+    return min(place, size - 1)

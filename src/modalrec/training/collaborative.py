@@ -67,4 +67,5 @@ class AlignedBatches(VectorBatches):
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Any:
         """`vectors` [N, D] and `partners` [N, P] of a batch."""
-        return {"vectors": super().build(epoch, step, indices), "partners": self.partners_NP[torch.from_numpy(indices)]}
+        partners_NP = self.partners_NP.index_select(0, torch.from_numpy(indices))
+        return {"vectors": super().build(epoch, step, indices), "partners": partners_NP}

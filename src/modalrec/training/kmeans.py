@@ -8,6 +8,7 @@ Seeding" (2007), in its greedy form, which keeps the best of several candidates.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from modalrec.training.lloyd import lloyd
 # N points, D dimensions, V centres, T candidates of one seeding step.
 
 BLOCK_ROWS = 16_384
+CACHED_ROWS = 512
 LARGEST_BOUNDS = 2**26
 """Bounds that k-means keeps at most, 256 MiB; beyond, every iteration computes all distances, block by block."""
 SEEDING_ROWS_PER_CENTRE = 16
@@ -125,8 +127,24 @@ def nearest(points_ND: Tensor, centres_VD: Tensor) -> tuple[Tensor, Tensor]:
     Works in blocks of rows, so that memory does not grow with N x V.
     """
     norms_V = centres_VD.pow(2).sum(1)
+    if points_ND.device.type == "cpu" and points_ND.dtype == torch.float32:
+        return _nearest_on_cpu(points_ND.detach(), centres_VD.detach(), norms_V.detach())
     blocks = [torch.addmm(norms_V, block, centres_VD.T, alpha=-2).min(1) for block in points_ND.split(BLOCK_ROWS)]
     return torch.cat([block.indices for block in blocks]), torch.cat([block.values for block in blocks])
+
+
+def _nearest_on_cpu(points_ND: Tensor, centres_VD: Tensor, norms_V: Tensor) -> tuple[Tensor, Tensor]:
+    """By numpy, whose least of a row is found five times as fast as torch's."""
+    labels_N = np.empty(len(points_ND), np.int64)
+    scores_N = np.empty(len(points_ND), np.float32)
+    points, keys_DV, norms = points_ND.numpy(), centres_VD.numpy().T, norms_V.numpy()
+    for begin in range(0, len(points), CACHED_ROWS):
+        scores = (-2 * points[begin : begin + CACHED_ROWS]) @ keys_DV
+        scores += norms
+        labels = scores.argmin(1)
+        labels_N[begin : begin + CACHED_ROWS] = labels
+        scores_N[begin : begin + CACHED_ROWS] = np.take_along_axis(scores, labels[:, None], 1)[:, 0]
+    return torch.from_numpy(labels_N), torch.from_numpy(scores_N)
 
 
 def _seeds(points_ND: Tensor, n_centres: int, generator: torch.Generator | None) -> Tensor:

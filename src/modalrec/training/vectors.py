@@ -31,4 +31,4 @@ class VectorBatches(Batches):
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Tensor:
         """The vectors of a batch [N, D]."""
-        return self.vectors_ND[torch.from_numpy(indices)]
+        return self.vectors_ND.index_select(0, torch.from_numpy(indices))
