@@ -23,3 +23,10 @@ def test_no_items() -> None:
 def test_colliding() -> None:
     assert colliding(CODES) == 0
     assert colliding(CODES[:, 1:]) == 3
+
+
+def test_normalised_entropy_is_between_none_and_all() -> None:
+    even, collapsed = level_usage(CODES, [4, 8])
+    assert (even.normalised_entropy, collapsed.normalised_entropy) == (1, 0)
+    (only,) = level_usage(CODES[:1] * 0, [1, 1])[:1]
+    assert only.normalised_entropy == 1

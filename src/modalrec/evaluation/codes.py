@@ -1,5 +1,6 @@
 """How well semantic IDs use their codebooks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,11 @@ class LevelUsage:
     def perplexity(self) -> float:
         """2^entropy: the number of equally frequent codes that would be as informative."""
         return float(2**self.entropy)
+
+    @property
+    def normalised_entropy(self) -> float:
+        """Entropy over that of equally frequent codes, 0 to 1; 1 for a codebook of one code."""
+        return self.entropy / math.log2(len(self.counts)) if len(self.counts) > 1 else 1.0
 
 
 def level_usage(codes_NL: NDArray[np.int32], sizes: Sequence[int]) -> list[LevelUsage]:

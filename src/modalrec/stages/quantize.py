@@ -1,6 +1,5 @@
 """The stage `quantize`: vectors become semantic IDs, a few codes per item and no two items alike."""
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -15,14 +14,15 @@ from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.codes import write_codes
 from modalrec.artifacts.files import write_json
 from modalrec.data.semantic_ids import with_positions
-from modalrec.evaluation.codes import colliding, level_usage
+from modalrec.evaluation.codes import colliding
 from modalrec.quantizers import Quantizer, save_quantizer, save_towers
 from modalrec.quantizers.rqvae import RqvaeConfig
 from modalrec.run import Run
+from modalrec.stages._quantize_code import Divided, all_present, any_present, code, code_all, item_map, relative, usage
 from modalrec.stages._quantize_read import Tower, choose_edges, read_partners, read_towers
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.collaborative import AlignedBatches
-from modalrec.training.last_level import LastLevel, reassigned
+from modalrec.training.last_level import LastLevel
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.vectors import VectorBatches
 
@@ -30,7 +30,6 @@ from modalrec.training.vectors import VectorBatches
 
 INITIAL_ROWS = 65_536
 """Vectors that a quantizer is initialised from: 256 for each of 256 codes."""
-BLOCK_ROWS = 8192
 MONITOR = "held_out_explained_variance"
 
 
@@ -127,9 +126,9 @@ def quantize(
         learner = _Learner(config, run, training, partners_NP)
         quantizers = learner.learn(towers)
         metrics: dict[str, float] = {"items": len(towers[0].item_ids)}
-        metrics["items_without_vector"] = int((~_any_present(towers)).sum())
-        codes_NL, errors_N = _code_all(quantizers, towers, learner, config.last_level, metrics)
-        semantic_ids = with_positions(codes_NL, np.where(_all_present(towers), errors_N, np.inf))
+        metrics["items_without_vector"] = int((~any_present(towers)).sum())
+        codes_NL, errors_N = code_all(quantizers, towers, learner.divided, config.last_level, metrics)
+        semantic_ids = with_positions(codes_NL, np.where(all_present(towers), errors_N, np.inf))
         sizes = [size for quantizer in quantizers for size in quantizer.codebook_sizes]
         sizes.append(int(semantic_ids[:, -1].max()) + 1)
         write_codes(work.folder, towers[0].item_ids, semantic_ids)
@@ -139,7 +138,8 @@ def quantize(
             named = zip(towers, quantizers, strict=True)
             save_towers(work.folder, {tower.name: quantizer for tower, quantizer in named}, sizes)
         write_json(work.folder / "curves.json", learner.curves)
-        metrics |= _usage(codes_NL, sizes) | {"collisions_left": colliding(semantic_ids)}
+        write_json(work.folder / "map.json", item_map(towers[0], run))
+        metrics |= usage(codes_NL, sizes) | {"collisions_left": colliding(semantic_ids)}
         metrics |= learner.epochs()
         work.statistics |= {**metrics, "codebook_sizes": sizes, "quantizer": config.quantizer.name}
     if sizes[-1] > max(sizes[:-1]):
@@ -153,8 +153,7 @@ class _Learner:
     def __init__(self, config: Config, run: Run, training: str, partners_NP: NDArray[np.float32] | None) -> None:
         self.config, self.run, self.training, self.partners_NP = config, run, training, partners_NP
         self.curves: list[dict[str, float]] = []
-        self.learnt: dict[str, NDArray[np.int64]] = {}
-        self.held_out: dict[str, NDArray[np.int64]] = {}
+        self.divided = Divided({}, {})
 
     def learn(self, towers: list[Tower]) -> list[Quantizer]:
         """The trained quantizer of each tower."""
@@ -163,8 +162,8 @@ class _Learner:
         kept_N[self.run.rng("held_out").permutation(n_items)[: int(n_items * self.config.held_out)]] = False
         for tower in towers:
             learnt_N = tower.present_N & (kept_N | ~(tower.present_N & kept_N).any())
-            self.learnt[tower.name] = np.flatnonzero(learnt_N)
-            self.held_out[tower.name] = np.flatnonzero(tower.present_N & ~learnt_N)
+            self.divided.learnt[tower.name] = np.flatnonzero(learnt_N)
+            self.divided.held_out[tower.name] = np.flatnonzero(tower.present_N & ~learnt_N)
         if self.config.towers == "shared":
             return [self._train(towers, "")] * len(towers)
         return [self._train([tower], tower.name) for tower in towers]
@@ -176,9 +175,9 @@ class _Learner:
 
     def _train(self, towers: list[Tower], name: str) -> Quantizer:
         config, run = self.config, self.run
-        learnt = [self.learnt[tower.name] for tower in towers]
+        learnt = [self.divided.learnt[tower.name] for tower in towers]
         learnt_ND = _stacked(towers, learnt)
-        held_out_ND = _stacked(towers, [self.held_out[tower.name] for tower in towers])
+        held_out_ND = _stacked(towers, [self.divided.held_out[tower.name] for tower in towers])
         torch.manual_seed(run.seed)
         quantizer: Quantizer = plugins.create("quantizers", config.quantizer, learnt_ND.shape[1])
         sample = np.sort(run.rng("initialise").permutation(len(learnt_ND))[:INITIAL_ROWS])
@@ -192,7 +191,7 @@ class _Learner:
             batches = AlignedBatches(vectors_ND, partners_NP, config.training.batch_size, run)
 
         def validate() -> dict[str, float]:
-            return {MONITOR: 1 - _relative(_code(quantizer, held_out_ND)[1], held_out_ND, mean_D)}
+            return {MONITOR: 1 - relative(code(quantizer, held_out_ND)[1], held_out_ND, mean_D)}
 
         curves = fit(
             quantizer,
@@ -207,95 +206,5 @@ class _Learner:
         return quantizer
 
 
-def _code_all(
-    quantizers: list[Quantizer], towers: list[Tower], learner: _Learner, way: LastLevel, metrics: dict[str, float]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Codes [N, L] of all towers side by side and the sum of their errors [N]; adds to the metrics."""
-    coded = [_code(quantizer, tower.vectors_ND) for quantizer, tower in zip(quantizers, towers, strict=True)]
-    codes_NL = np.concatenate([codes for codes, _ in coded], axis=1)
-    metrics["nearest_collisions"] = colliding(codes_NL)
-    errors = [errors_N for _, errors_N in coded]
-    _add_errors("nearest_", towers, errors, learner, metrics)
-    if way != "nearest":
-        last, own = quantizers[-1], len(quantizers[-1].codebook_sizes)
-        device = _device(last)
-        rows = np.flatnonzero(_all_present(towers))
-
-        def decode(codes: torch.Tensor) -> torch.Tensor:
-            return last.decode(codes[:, -own:].to(device)).cpu()
-
-        vectors_ND = towers[-1].vectors_ND
-        codes_NL[rows] = reassigned(codes_NL[rows], vectors_ND[rows], last.codebook_sizes[-1], decode, way)
-        errors[-1] = _errors(last, codes_NL[:, -own:], vectors_ND)
-    _add_errors("", towers, errors, learner, metrics)
-    return codes_NL, np.sum(errors, axis=0)
-
-
-def _add_errors(
-    prefix: str, towers: list[Tower], errors: list[NDArray[np.float32]], learner: _Learner, metrics: dict[str, float]
-) -> None:
-    """Relative errors of each tower under its name, and their mean."""
-    parts: dict[str, list[float]] = {}
-    for tower, errors_N in zip(towers, errors, strict=True):
-        mean_D = tower.vectors_ND[learner.learnt[tower.name]].mean(0)
-        for kind, rows in (("", np.flatnonzero(tower.present_N)), ("held_out_", learner.held_out[tower.name])):
-            if len(rows):
-                error = _relative(errors_N[rows], tower.vectors_ND[rows], mean_D)
-                parts.setdefault(kind, []).append(error)
-                if tower.name:
-                    metrics[f"{prefix}{tower.name}_{kind}relative_reconstruction_error"] = error
-    for kind, values in parts.items():
-        metrics[f"{prefix}{kind}relative_reconstruction_error"] = sum(values) / len(values)
-
-
-def _code(quantizer: Quantizer, vectors_ND: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Codes [N, L] and the squared error of each reconstruction [N]."""
-    device = _device(quantizer)
-    blocks = [quantizer.encode(block.to(device)).cpu() for block in torch.from_numpy(vectors_ND).split(BLOCK_ROWS)]
-    codes_NL = torch.cat(blocks).to(torch.int32).numpy()
-    return codes_NL, _errors(quantizer, codes_NL, vectors_ND)
-
-
-def _errors(quantizer: Quantizer, codes_NL: NDArray[np.int32], vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    device, errors = _device(quantizer), []
-    for begin in range(0, len(codes_NL), BLOCK_ROWS):
-        codes = torch.from_numpy(codes_NL[begin : begin + BLOCK_ROWS]).long().to(device)
-        wanted = torch.from_numpy(vectors_ND[begin : begin + BLOCK_ROWS]).to(device)
-        errors.append((quantizer.decode(codes) - wanted).pow(2).sum(1).cpu().numpy())
-    return np.concatenate(errors)
-
-
-def _device(quantizer: Quantizer) -> torch.device:
-    return next(iter(quantizer.state_dict().values())).device
-
-
 def _stacked(towers: list[Tower], rows: list[NDArray[np.int64]]) -> NDArray[np.float32]:
     return np.concatenate([tower.vectors_ND[chosen] for tower, chosen in zip(towers, rows, strict=True)])
-
-
-def _any_present(towers: list[Tower]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce([tower.present_N for tower in towers])
-
-
-def _all_present(towers: list[Tower]) -> NDArray[np.bool_]:
-    return np.logical_and.reduce([tower.present_N for tower in towers])
-
-
-def _relative(errors_N: NDArray[np.float32], vectors_ND: NDArray[np.float32], mean_D: NDArray[np.float32]) -> float:
-    """Squared error of the reconstructions over that of the mean; 0 where all vectors are the same."""
-    error = float(errors_N.sum(dtype=np.float64))
-    spread = float(np.square(vectors_ND - mean_D).sum(dtype=np.float64))
-    return error / spread if spread else 0.0
-
-
-def _usage(codes_NL: NDArray[np.int32], sizes: list[int]) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for level, usage in enumerate(level_usage(codes_NL, sizes[:-1]), start=1):
-        size = len(usage.counts)
-        metrics[f"level_{level}_usage"] = usage.used / size
-        metrics[f"level_{level}_perplexity"] = usage.perplexity
-        metrics[f"level_{level}_normalised_entropy"] = usage.entropy / math.log2(size) if size > 1 else 1.0
-    metrics["collisions"] = colliding(codes_NL)
-    metrics["distinct"] = len(codes_NL) - metrics["collisions"]
-    metrics["largest_group"] = sizes[-1]
-    return metrics

@@ -1,0 +1,73 @@
+"""The section on semantic IDs, from a real quantizer's folder."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modalrec.artifacts import read_manifest
+from modalrec.config import resolve
+from modalrec.evaluation.report.codes import Codes, code_section
+from modalrec.run import Run
+from modalrec.stages.quantize import Config, quantize
+from modalrec.testing.quantizers import mixture
+from tests.stages.test_quantize import embeddings
+
+SETTINGS = {"quantizer": {"name": "rq_kmeans", "levels": 2, "codebook_size": 16}, "last_level": "distinct"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    present_N = np.ones(400, bool)
+    present_N[7] = False
+    source = embeddings(tmp_path / "embeddings", mixture()[0].numpy(), present_N)
+    run = Run("quantize", device="cpu", quiet=True)
+    quantize(tmp_path / "codes", source, config=resolve(Config, SETTINGS), run=run)
+    return tmp_path / "codes"
+
+
+def section(folder: Path) -> Codes:
+    found = code_section({"codes": folder}, {"codes": read_manifest(folder, "codes", verify=False)})
+    assert found is not None
+    return found
+
+
+def test_steps_count_down_to_no_collision(folder: Path) -> None:
+    nearest, moved, last = section(folder).steps
+    assert nearest.collisions > moved.collisions > last.collisions == 0
+    assert (nearest.name, moved.name) == ("nearest codes", "last level distinct")
+    assert float(nearest.errors[0]) < float(moved.errors[0]) == float(last.errors[0])
+
+
+def test_levels_tell_use_and_entropy(folder: Path) -> None:
+    first = section(folder).levels[0]
+    assert (first.size, first.bits) == (16, 4)
+    assert first.normalised == pytest.approx(first.entropy / 4)
+
+
+def test_map_shows_every_item_with_a_vector_once_and_inside(folder: Path) -> None:
+    found = section(folder)
+    assert found.map is not None
+    svg = ET.fromstring(found.map)  # noqa: S314
+    dots = [dot for path in svg.iter("path") for dot in path.attrib["d"].split("M")[1:]]
+    assert len(dots) == 399
+    assert all(0 <= float(number) <= 420 for dot in dots for number in dot.removesuffix("h0").split())
+    assert len(list(svg.iter("path"))) == found.levels[0].used
+    assert found.map_note.startswith("399 items along the two leading principal components")
+
+
+def test_codes_made_elsewhere_have_no_map(folder: Path) -> None:
+    written = json.loads((folder / "manifest.json").read_bytes())
+    manifest = read_manifest(folder, "codes").model_copy(update={"statistics": {}, "config": {}})
+    assert "map.json" in written["files"]
+    (folder / "map.json").unlink()
+    found = code_section({"codes": folder}, {"codes": manifest})
+    assert found is not None
+    assert found.map is None
+    assert [step.errors for step in found.steps] == [["", ""], ["", ""]]
+
+
+def test_no_codes() -> None:
+    assert code_section({}, {}) is None
