@@ -64,10 +64,10 @@ def pipeline(
     image_embeddings = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu).outputs[
         "image_embeddings"
     ]
-    embeddings = on_cpu(
-        fuse(text_embeddings=text_embeddings, image_embeddings=image_embeddings, config=config["fuse"], seed=seed)
-    ).outputs["embeddings"]
-    codes = on_gpu(quantize(embeddings=embeddings, config=config["quantize"], seed=seed), gpu).outputs["codes"]
+    vectors = {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings, "dataset": dataset}
+    embeddings = on_cpu(fuse(**vectors, config=config["fuse"], seed=seed)).outputs["embeddings"]
+    task = quantize(embeddings=embeddings, **vectors, config=config["quantize"], seed=seed)
+    codes = on_gpu(task, gpu).outputs["codes"]
 
     def pretrained_with(name: str, title: str) -> Any:
         task = pretrain(dataset=dataset, codes=codes, config=config[name], seed=seed)

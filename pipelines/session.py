@@ -72,9 +72,8 @@ def pipeline(
         image_embeddings = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu).outputs[
             "image_embeddings"
         ]
-        fused = fuse(
-            text_embeddings=text_embeddings, image_embeddings=image_embeddings, config=config["fuse"], seed=seed
-        )
+        vectors = {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings, "dataset": dataset}
+        fused = fuse(**vectors, config=config["fuse"], seed=seed)
         judge(embeddings=on_cpu(fused).outputs["embeddings"])
     with dsl.Else(name="without content"):
         judge()

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Input, Metrics, Output
 
-from components.artifacts import ModalrecEmbeddings
+from components.artifacts import ModalrecDataset, ModalrecEmbeddings
 from components.stage import stage
 
 
@@ -14,6 +14,7 @@ def fuse(
     metrics: Output[Metrics],
     text_embeddings: Input[ModalrecEmbeddings] = None,
     image_embeddings: Input[ModalrecEmbeddings] = None,
+    dataset: Input[ModalrecDataset] = None,
 ) -> None:
     """Join text and image vectors.
 
@@ -24,6 +25,7 @@ def fuse(
         metrics: How many items have both modalities, one, or none.
         text_embeddings: Vectors of the texts; may be left out.
         image_embeddings: Vectors of the pictures; may be left out.
+        dataset: Says which items a fuser that is trained may learn from.
     """
     from components.execute import execute
 
@@ -31,7 +33,7 @@ def fuse(
         "fuse",
         config,
         seed,
-        inputs={"text_embeddings": text_embeddings, "image_embeddings": image_embeddings},
+        inputs={"text_embeddings": text_embeddings, "image_embeddings": image_embeddings, "dataset": dataset},
         outputs={"embeddings": embeddings},
         metrics=metrics,
     )

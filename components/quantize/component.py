@@ -2,27 +2,45 @@
 
 from kfp.dsl import Input, Metrics, Output
 
-from components.artifacts import ModalrecCodes, ModalrecEmbeddings
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEmbeddings
 from components.stage import stage
 
 
 @stage
 def quantize(
-    embeddings: Input[ModalrecEmbeddings],
     config: str,
     seed: int,
     codes: Output[ModalrecCodes],
     metrics: Output[Metrics],
+    embeddings: Input[ModalrecEmbeddings] = None,
+    text_embeddings: Input[ModalrecEmbeddings] = None,
+    image_embeddings: Input[ModalrecEmbeddings] = None,
+    dataset: Input[ModalrecDataset] = None,
 ) -> None:
     """Turn vectors into semantic IDs.
 
     Args:
-        embeddings: One vector per item.
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
         codes: One semantic ID per item, and the quantizer.
         metrics: Use of the codes, collisions and reconstruction error.
+        embeddings: One fused vector per item.
+        text_embeddings: Vectors of the texts, for one tower per modality.
+        image_embeddings: Vectors of the pictures, for one tower per modality.
+        dataset: The histories, for a quantizer that aligns with collaborative vectors; only train events are read.
     """
     from components.execute import execute
 
-    execute("quantize", config, seed, inputs={"embeddings": embeddings}, outputs={"codes": codes}, metrics=metrics)
+    execute(
+        "quantize",
+        config,
+        seed,
+        inputs={
+            "embeddings": embeddings,
+            "text_embeddings": text_embeddings,
+            "image_embeddings": image_embeddings,
+            "dataset": dataset,
+        },
+        outputs={"codes": codes},
+        metrics=metrics,
+    )

@@ -50,9 +50,17 @@ STAGES = {
     "embed_text": StageSpec(("dataset",), ("text_embeddings",), "Turn item texts into vectors."),
     "embed_image": StageSpec(("dataset",), ("image_embeddings",), "Turn item pictures into vectors."),
     "fuse": StageSpec(
-        (), ("embeddings",), "Join text and image vectors.", optional=("text_embeddings", "image_embeddings")
+        (),
+        ("embeddings",),
+        "Join text and image vectors.",
+        optional=("text_embeddings", "image_embeddings", "dataset"),
     ),
-    "quantize": StageSpec(("embeddings",), ("codes",), "Turn vectors into semantic IDs."),
+    "quantize": StageSpec(
+        (),
+        ("codes",),
+        "Turn vectors into semantic IDs.",
+        optional=("embeddings", "text_embeddings", "image_embeddings", "dataset"),
+    ),
     "pretrain": StageSpec(
         ("dataset",), ("pretrained",), "Train a recommender on perturbed histories.", optional=("codes", "embeddings")
     ),
