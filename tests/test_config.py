@@ -69,7 +69,10 @@ def test_what_is_dumped_resolves_to_the_same() -> None:
             {"encoder": {"name": "hashing", "dimesion": 1}},
             "stage.encoder.dimesion: unknown field, did you mean dimension?",
         ),
-        ({"encoder": {"dimension": 1}}, "stage.encoder.name: missing; one of efficientnet, hashing, huggingface, minilm"),
+        (
+            {"encoder": {"dimension": 1}},
+            "stage.encoder.name: missing; one of efficientnet, hashing, huggingface, minilm",
+        ),
         ({"training": {"epochs": -1}}, "stage.training.epochs: Input should be greater than or equal to 0 (given -1)"),
         ({"training": {"epochs": "ten"}}, "(given 'ten')"),
         ({"share": float("nan")}, "stage.share"),

@@ -352,7 +352,7 @@ class GRU4Rec(Recommender, Scorer):
     # Starting.
 
     def _correction(self, targets: Tensor, samples: Tensor) -> Tensor | None:
-        """logq * c of every column: ln(support) of targets, sample_alpha times that of samples."""
+        """What is taken from each column's score, logq * c: c is ln(support) of targets, sample_alpha times it of samples."""
         config = self.config
         if config.loss == "bpr-max" or not config.logq:
             return None
