@@ -107,3 +107,16 @@ def test_stages_that_contradict_each_other_are_refused(settings: dict[str, Any],
 
 def test_a_setting_of_nothing_changes_nothing() -> None:
     assert configure("tiny", {"fuse": None, "quantize": {}}) == configure("tiny", {})
+
+
+def test_a_trained_fuser_learns_from_the_split_that_is_trained_on() -> None:
+    assert configure("tiny", {"fuse.fuser.name": "concat", "fuse.split": "temporal"})
+    assert "fuse.split: 'temporal', but finetune.split is" in refused(
+        {"fuse.fuser.name": "clip_align", "fuse.split": "temporal"}
+    )
+
+
+def test_towers_need_both_modalities() -> None:
+    assert "quantize.towers: 'separate' needs both" in refused(
+        {"quantize.towers": "separate", "embed_image.skip": True}
+    )

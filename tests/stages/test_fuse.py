@@ -5,12 +5,14 @@ import pytest
 
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.embeddings import ROWS, load
+from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.fusers.concat import ConcatConfig
 from modalrec.fusers.sum import SumConfig
 from modalrec.run import Run
+from modalrec.stages import embed_text
 from modalrec.stages.fuse import Config, fuse
-from tests.stages.small import write_vectors
+from tests.stages.small import write_dataset, write_vectors
 
 RUN = Run("fuse", seed=3, quiet=True)
 IDS = ["a", "b", "c", "d"]
@@ -55,6 +57,15 @@ def test_one_modality_alone(text: Path, tmp_path: Path, config: ConcatConfig | S
     assert metrics["dimension"] == dimension
     assert (metrics["items_text"], metrics["items_none"]) == (2, 2)
     assert load(tmp_path / "fused").present.tolist() == [True, True, False, False]
+
+
+def test_a_modality_that_no_item_has_is_left_out(text: Path, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", ["a"] * len(load(text).item_ids))
+    skipped = resolve(embed_text.Config, {"encoder": {"name": "hashing"}, "skip": True})
+    embed_text.embed_text(dataset, tmp_path / "none", config=skipped, run=Run("embed_text", quiet=True))
+    run = Run("fuse", quiet=True)
+    alone = fuse(tmp_path / "alone", text, config=Config(), run=run)
+    assert fuse(tmp_path / "both", text, tmp_path / "none", config=Config(), run=run) == alone
 
 
 def test_neither_modality_is_refused(tmp_path: Path) -> None:

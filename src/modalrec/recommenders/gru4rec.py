@@ -352,7 +352,7 @@ class GRU4Rec(Recommender, Scorer):
     # Starting.
 
     def _correction(self, targets: Tensor, samples: Tensor) -> Tensor | None:
-        """What is taken from each column's score, logq * c: c is ln(support) of a target, sample_alpha times it of a sample."""
+        """What cross-entropy takes from each column: logq * ln(support), of samples sample_alpha times that."""
         config = self.config
         if config.loss == "bpr-max" or not config.logq:
             return None

@@ -6,6 +6,8 @@ from typing import Any
 
 from modalrec.config import dump, load_preset, nest, resolve
 from modalrec.errors import ConfigError
+from modalrec.fusers import TrainedFuser
+from modalrec.plugins import discover
 from modalrec.stages import STAGES, load_stage
 from modalrec.stages.train import VALIDATION_LIST
 
@@ -88,7 +90,15 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
     if finetune["recommender"].get("beam_size", needed) < needed:
         problems.append(f"finetune.recommender.beam_size: below the {needed} items of the lists; raise it in both")
     splits = resolved["ingest"]["splits"]
-    for stage in [stage for stage in ("pretrain", "finetune", "evaluate") if stage in resolved]:
+    stages = [stage for stage in ("pretrain", "finetune", "evaluate") if stage in resolved]
+    fuser = resolved["fuse"]["fuser"]["name"] if "fuse" in resolved else None
+    if fuser and issubclass(discover("fusers")[fuser], TrainedFuser):
+        stages.append("fuse")
+    quantize = resolved.get("quantize", {})
+    skipped = any(resolved.get(stage, {}).get("skip") for stage in ("embed_text", "embed_image"))
+    if quantize.get("towers", "fused") != "fused" and skipped:
+        problems.append(f"quantize.towers: {quantize['towers']!r} needs both modalities, and one is skipped; use fused")
+    for stage in stages:
         split = resolved[stage]["split"]
         if split != finetune["split"]:
             problems.append(f"{stage}.split: {split!r}, but finetune.split is {finetune['split']!r}; set both")

@@ -104,6 +104,9 @@ def fuse(
     if not folders:
         raise ConfigError("fuse: neither text_embeddings nor image_embeddings is given; give one or both")
     manifests = {f"{name}_embeddings": read_manifest(folder, "embeddings") for name, folder in folders.items()}
+    # A modality that no item has, skipped or not in the data, has nothing to add.
+    present = {name: manifests[f"{name}_embeddings"].statistics.get("present", 1) for name in folders}
+    folders = {name: folder for name, folder in folders.items() if present[name]} or folders
     readers = {name: EmbeddingsReader(folder) for name, folder in folders.items()}
     dimensions = {name: reader.dimension for name, reader in readers.items()}
     fuser: Fuser = plugins.create("fusers", config.fuser, dimensions, run.seed)
