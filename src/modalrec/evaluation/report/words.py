@@ -8,6 +8,7 @@ from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.metrics import TIE_TOLERANCE, Interval, bootstrap
 from modalrec.evaluation.ranking import TieMode
 from modalrec.evaluation.results import HEADLINE, Result
+from modalrec.plugins import discover
 from modalrec.run import Run
 
 TIES: dict[TieMode, str] = {
@@ -74,7 +75,11 @@ def title(manifests: dict[str, Manifest]) -> str:
     recommender = manifests["model"].config.get("recommender") or {}
     source = manifests["dataset"].config.get("source") or {}
     data = source.get("name") if isinstance(source, dict) else source
-    return f"{recommender.get('name', 'model')} on {data or 'the dataset'}".replace("_", " ")
+    name = recommender.get("name", "model")
+    model = discover("recommenders").get(name)
+    # A name of one word is written as its class is: GRU4Rec.
+    written = model.__name__ if model and model.__name__.lower() == name else name.replace("_", " ")
+    return f"{written} on {data or 'the dataset'}".replace("_", " ")
 
 
 def verdict(results: dict[str, Result], comparisons: dict[str, Comparison]) -> str:
