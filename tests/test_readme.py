@@ -75,9 +75,9 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_command_and_option_that_is_named_exists() -> None:
-    for command, rest in re.findall(r"^\.venv/bin/modalrec ([\w-]+)(.*)$", README, re.MULTILINE):
+    for command, rest in re.findall(r"^\.venv/bin/modalrec ((?:import |export )?[\w-]+)(.*)$", README, re.MULTILINE):
         shown = subprocess.run(
-            [sys.executable, "-m", "modalrec", command, "--help"],
+            [sys.executable, "-m", "modalrec", *command.split(), "--help"],
             capture_output=True,
             text=True,
             env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
