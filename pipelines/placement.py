@@ -12,6 +12,9 @@ RETRIES = 2
 SHARED_MEMORY = "8Gi"
 HOURS = 24
 
+GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+"""What GPU nodes are usually tainted with: the default of a recipe's `tolerations`."""
+
 STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105  (a name; Kubeflow Pipelines brings this secret)
 STORE_CONFIG = "modalrec-store"
 

@@ -16,10 +16,9 @@ from components.fuse.component import fuse
 from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from components.quantize.component import quantize
-from pipelines.placement import Accelerator, on_cpu, on_gpu
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
 
 LAPTOP_PRESET = "laptop"
-GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
 @dsl.pipeline(

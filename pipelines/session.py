@@ -15,11 +15,10 @@ from components.finetune.component import finetune
 from components.fuse.component import fuse
 from components.ingest.component import ingest
 from modalrec.errors import ConfigError
-from pipelines.placement import Accelerator, on_cpu, on_gpu
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
 
 LAPTOP_PRESET = "session"
 STAGES = ["ingest", "embed_text", "embed_image", "fuse", "finetune", "evaluate"]
-GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
 @dsl.pipeline(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from modalrec.artifacts import write_artifact
@@ -41,6 +42,19 @@ def write_dataset(folder: Path, texts: Sequence[str | None], pictures: Mapping[i
         with ImageWriter(work.folder) as writer:
             for row in sorted(pictures):
                 writer.add(row, pictures[row], Image.open(io.BytesIO(pictures[row])).size)
+    return folder
+
+
+def write_embeddings(
+    folder: Path, vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_] | None = None, stage: str = "fuse"
+) -> Path:
+    """An Embeddings artifact with these vectors, of items `i0`, `i1`, ..."""
+    with (
+        write_artifact(folder, "embeddings", stage=stage, config=Config(), seed=0, inputs={}) as work,
+        EmbeddingsWriter(work.folder, vectors_ND.shape[1]) as writer,
+    ):
+        flags = np.ones(len(vectors_ND), bool) if present_N is None else present_N
+        writer.write([f"i{row}" for row in range(len(vectors_ND))], flags, vectors_ND)
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
-from modalrec.artifacts.embeddings import EmbeddingsWriter, load
+from modalrec.artifacts.embeddings import load
 from modalrec.artifacts.schemas import INTERACTIONS, ITEMS
 from modalrec.config import Config as AnyConfig
 from modalrec.config import resolve
@@ -18,6 +18,7 @@ from modalrec.run import Run
 from modalrec.stages._fuse_measure import procrustes, retrieval
 from modalrec.stages.fuse import Config, fuse
 from modalrec.testing.fusers import paired
+from tests.stages.small import write_embeddings
 
 RUN = Run("fuse", seed=3, device="cpu", quiet=True)
 N, OUTSIDE = 120, 100
@@ -27,16 +28,6 @@ IDS = [f"i{row}" for row in range(N)]
 
 def settings(name: str, **more: object) -> Config:
     return resolve(Config, {"fuser": {"name": name}, "training": {"epochs": 3}, **more})
-
-
-def write(folder: Path, vectors: np.ndarray, present: np.ndarray | None = None) -> Path:
-    ids = [f"i{row}" for row in range(len(vectors))]
-    with (
-        write_artifact(folder, "embeddings", stage="embed_text", config=AnyConfig(), seed=0, inputs={}) as work,
-        EmbeddingsWriter(work.folder, vectors.shape[1]) as writer,
-    ):
-        writer.write(ids, np.ones(len(ids), bool) if present is None else present, vectors)
-    return folder
 
 
 def dataset_of(folder: Path, ids: list[str], train: range) -> Path:
@@ -62,8 +53,8 @@ def dataset_of(folder: Path, ids: list[str], train: range) -> Path:
 def given(tmp_path: Path) -> dict[str, Path]:
     vectors = paired(N).vectors
     return {
-        "text_embeddings": write(tmp_path / "text", vectors["text"]),
-        "image_embeddings": write(tmp_path / "image", vectors["image"]),
+        "text_embeddings": write_embeddings(tmp_path / "text", vectors["text"]),
+        "image_embeddings": write_embeddings(tmp_path / "image", vectors["image"]),
         "dataset": dataset_of(tmp_path / "dataset", IDS, range(OUTSIDE)),
     }
 
@@ -75,7 +66,7 @@ def test_items_outside_of_train_change_no_bit_of_another(name: str, given: dict[
     leaked = dict(given)
     for modality, vectors in paired(N).vectors.items():
         vectors[OUTSIDE:] = 1e12
-        leaked[f"{modality}_embeddings"] = write(tmp_path / f"wild_{modality}", vectors)
+        leaked[f"{modality}_embeddings"] = write_embeddings(tmp_path / f"wild_{modality}", vectors)
     wild = fuse(tmp_path / "leaked", **leaked, config=settings(name), run=RUN)
     before, after = load(tmp_path / "fused").vectors_ND, load(tmp_path / "leaked").vectors_ND
     np.testing.assert_array_equal(before[:OUTSIDE], after[:OUTSIDE])
@@ -112,8 +103,8 @@ def test_the_artifact_tells_all_and_fuses_new_items(given: dict[str, Path], tmp_
 @pytest.mark.parametrize("name", TRAINED)
 def test_one_modality_is_enough_and_none_is_not_present(name: str, tmp_path: Path) -> None:
     vectors, rows = paired(N).vectors, np.arange(N)
-    text = write(tmp_path / "text", vectors["text"], rows % 4 != 1)
-    image = write(tmp_path / "image", vectors["image"], (rows % 4 != 2) & (rows % 4 != 1) | (rows % 8 == 1))
+    text = write_embeddings(tmp_path / "text", vectors["text"], rows % 4 != 1)
+    image = write_embeddings(tmp_path / "image", vectors["image"], (rows % 4 != 2) & (rows % 4 != 1) | (rows % 8 == 1))
     metrics = fuse(tmp_path / "fused", text, image, config=settings(name), run=RUN)
     _, present, fused = load(tmp_path / "fused")
     assert (metrics["items_text"], metrics["items_image"], metrics["items_none"]) == (30, 15, 15)
@@ -175,7 +166,7 @@ def test_clip_features_of_real_items_find_each_other_more_often(real_data: Path,
     edges = {}
     for name, file in (("text", "feat1CLS"), ("image", "feat3CLS")):
         vectors = np.fromfile(folder / f"Scientific.{file}", np.float32).reshape(-1, 512)
-        edges[f"{name}_embeddings"] = write(tmp_path / name, vectors)
+        edges[f"{name}_embeddings"] = write_embeddings(tmp_path / name, vectors)
     config = resolve(Config, {"fuser": {"name": "clip_align"}, "held_out": 0.25})
     for seed in range(3):
         run = Run("fuse", seed=seed, device="cpu", quiet=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.codes import read_codes
-from modalrec.artifacts.embeddings import EmbeddingsWriter, load
+from modalrec.artifacts.embeddings import load
 from modalrec.artifacts.schemas import ITEMS
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError, DataError
@@ -21,6 +21,7 @@ from modalrec.quantizers import load_quantizer
 from modalrec.run import Run
 from modalrec.stages.quantize import Config, quantize
 from modalrec.testing.quantizers import mixture
+from tests.stages.small import write_embeddings
 
 QUIET = Run("quantize", device="cpu", quiet=True)
 SMALL: dict[str, Any] = {
@@ -29,28 +30,17 @@ SMALL: dict[str, Any] = {
 }
 
 
-def embeddings(folder: Path, vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_] | None = None) -> Path:
-    """An Embeddings artifact with these vectors."""
-    flags = np.ones(len(vectors_ND), bool) if present_N is None else present_N
-    with (
-        write_artifact(folder, "embeddings", stage="fuse", config=Config(), seed=0, inputs={}) as work,
-        EmbeddingsWriter(work.folder, vectors_ND.shape[1]) as writer,
-    ):
-        writer.write([f"i{row}" for row in range(len(vectors_ND))], flags, vectors_ND)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def titles(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MiniLM's vectors of 800 titles of Amazon Scientific."""
     stored = np.load(real_data / "derived" / "scientific_text_minilm_l6_fp16.npy", mmap_mode="r")
-    return embeddings(tmp_path_factory.mktemp("titles") / "embeddings", stored[:800].astype(np.float32))
+    return write_embeddings(tmp_path_factory.mktemp("titles") / "embeddings", stored[:800].astype(np.float32))
 
 
 @pytest.fixture
 def clusters(tmp_path: Path) -> Path:
     """400 vectors of 8 clusters."""
-    return embeddings(tmp_path / "embeddings", mixture()[0].numpy())
+    return write_embeddings(tmp_path / "embeddings", mixture()[0].numpy())
 
 
 def run_on(source: Path, folder: Path, run: Run = QUIET, **settings: Any) -> dict[str, float]:
@@ -116,11 +106,11 @@ def test_curves_hold_every_epoch(clusters: Path, tmp_path: Path) -> None:
 
 def test_held_out_items_are_not_learnt_from(tmp_path: Path) -> None:
     """Without a share held out, or with too few items for one, the last epoch is kept and nothing reported of them."""
-    source = embeddings(tmp_path / "embeddings", mixture()[0].numpy())
+    source = write_embeddings(tmp_path / "embeddings", mixture()[0].numpy())
     metrics = run_on(source, tmp_path / "all", held_out=0)
     assert "held_out_relative_reconstruction_error" not in metrics
     assert metrics["best_epoch"] == metrics["epochs"] == 3
-    few = embeddings(tmp_path / "few", mixture()[0][:10].numpy())
+    few = write_embeddings(tmp_path / "few", mixture()[0][:10].numpy())
     assert "held_out_relative_reconstruction_error" not in run_on(few, tmp_path / "few_codes")
 
 
@@ -129,7 +119,7 @@ def test_items_without_vector_get_the_codes_of_the_mean(tmp_path: Path) -> None:
     present_N = np.ones(len(vectors_ND), bool)
     present_N[[0, 5, 200]] = False
     vectors_ND[5] = 1e9  # what is not present is never read
-    metrics = run_on(embeddings(tmp_path / "embeddings", vectors_ND, present_N), tmp_path / "codes")
+    metrics = run_on(write_embeddings(tmp_path / "embeddings", vectors_ND, present_N), tmp_path / "codes")
     assert metrics["items_without_vector"] == 3
     codes_NL = read_codes(tmp_path / "codes")[1]
     mean = torch.from_numpy(vectors_ND[present_N].mean(0, keepdims=True))
@@ -151,7 +141,7 @@ def test_items_without_vector_get_the_codes_of_the_mean(tmp_path: Path) -> None:
     ids=["one item", "fewer items than codes", "equal vectors", "zero vectors"],
 )
 def test_few_or_equal_vectors(tmp_path: Path, vectors_ND: NDArray[np.float32], distinct: int) -> None:
-    metrics = run_on(embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
+    metrics = run_on(write_embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
     _, codes_NL, sizes = read_codes(tmp_path / "codes")
     assert len(np.unique(codes_NL, axis=0)) == len(vectors_ND)
     assert metrics["distinct"] == distinct
@@ -176,7 +166,7 @@ def test_amazon_scientific_before_positions(
     """
     stored = np.load(real_data / "derived" / "scientific_text_minilm_l6_fp16.npy").astype(np.float32)
     config = {"quantizer": {**quantizer, "levels": 4, "codebook_size": 256}, "last_level": way}
-    source = embeddings(tmp_path / "embeddings", stored)
+    source = write_embeddings(tmp_path / "embeddings", stored)
     metrics = quantize(tmp_path / "codes", source, config=resolve(Config, config), run=QUIET)
     assert metrics["collisions"] <= collisions < metrics["nearest_collisions"]
     assert min(metrics[f"level_{level}_usage"] for level in (1, 2, 3, 4)) >= 0.95
@@ -190,7 +180,7 @@ def modalities(folder: Path, image_length: int) -> tuple[Path, Path]:
     text_ND, image_ND = mixture(seed=0)[0].numpy(), mixture(seed=1)[0].numpy()[:, :image_length]
     has_text, has_image = np.ones(400, bool), np.ones(400, bool)
     has_text[:3], has_image[2:5] = False, False
-    return embeddings(folder / "text", text_ND, has_text), embeddings(folder / "image", image_ND, has_image)
+    return write_embeddings(folder / "text", text_ND, has_text), write_embeddings(folder / "image", image_ND, has_image)
 
 
 @pytest.mark.parametrize("towers", ["separate", "shared"])
@@ -243,7 +233,7 @@ def test_shared_codes_of_vectors_of_different_lengths(tmp_path: Path) -> None:
 
 
 def test_towers_of_different_items(tmp_path: Path) -> None:
-    text, image = modalities(tmp_path, 12)[0], embeddings(tmp_path / "few", mixture()[0][:9].numpy())
+    text, image = modalities(tmp_path, 12)[0], write_embeddings(tmp_path / "few", mixture()[0][:9].numpy())
     config = resolve(Config, SMALL, {"towers": "separate"})
     with pytest.raises(ArtifactError, match="not about the same items as the other tower"):
         quantize(tmp_path / "codes", text_embeddings=text, image_embeddings=image, config=config, run=QUIET)
@@ -313,20 +303,20 @@ def test_vector_that_is_not_finite(tmp_path: Path) -> None:
     vectors_ND = mixture()[0].numpy().copy()
     vectors_ND[17, 3] = np.nan
     with pytest.raises(ArtifactError, match=r"row 17 \(item 'i17'\) has a vector that is not finite"):
-        run_on(embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
+        run_on(write_embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
     assert not (tmp_path / "codes").exists()
 
 
 def test_values_beyond_float32_arithmetic(tmp_path: Path) -> None:
     vectors_ND = mixture()[0].numpy() * np.float32(1e30)
     with pytest.raises(DataError, match=r"row \d+ \(item 'i\d+'\) has the extreme value \d.*e\+29"):
-        run_on(embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
+        run_on(write_embeddings(tmp_path / "embeddings", vectors_ND), tmp_path / "codes")
     assert [path.name for path in tmp_path.iterdir()] == ["embeddings"]
 
 
 @pytest.mark.parametrize("n", [0, 4])
 def test_no_vector_at_all(tmp_path: Path, n: int) -> None:
-    source = embeddings(tmp_path / "embeddings", np.zeros((n, 3), np.float32), np.zeros(n, bool))
+    source = write_embeddings(tmp_path / "embeddings", np.zeros((n, 3), np.float32), np.zeros(n, bool))
     with pytest.raises(DataError, match=f"none of the {n} items has a vector; embed texts or images first"):
         run_on(source, tmp_path / "codes")
 

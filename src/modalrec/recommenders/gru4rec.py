@@ -343,10 +343,10 @@ class GRU4Rec(Recommender, Scorer):
     @torch.no_grad()
     def _vectors(self) -> NDArray[np.float32]:
         """All items' vectors [N, D], computed once."""
-        if self.config.content != "sum":
-            return self.item_vectors.detach().cpu().numpy()
         if self._served is None:
-            self._served = self.rows(torch.arange(len(self.items), device=self.item_bias.device)).cpu()
+            everything = torch.arange(len(self.items), device=self.item_bias.device)
+            vectors = self.rows(everything) if self.config.content == "sum" else self.item_vectors.detach()
+            self._served = vectors.cpu()
         return self._served.numpy()
 
     # Starting.
