@@ -9,7 +9,8 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from modalrec.errors import TrainingError
-from modalrec.recommenders._gru4rec_run import Chunk, Dense, Options, Table, run_steps, scratch
+from modalrec.recommenders._gru4rec_memory import Chunk, Dense, Options, Table, scratch
+from modalrec.recommenders._gru4rec_run import run_steps
 from modalrec.training.steps import Done, Steps
 
 if TYPE_CHECKING:
