@@ -13,7 +13,7 @@ from modalrec.evaluation.report.codes import Codes, code_section
 from modalrec.run import Run
 from modalrec.stages.quantize import Config, quantize
 from modalrec.testing.quantizers import mixture
-from tests.stages.test_quantize import embeddings
+from tests.stages.small import write_embeddings
 
 SETTINGS = {"quantizer": {"name": "rq_kmeans", "levels": 2, "codebook_size": 16}, "last_level": "distinct"}
 
@@ -22,7 +22,7 @@ SETTINGS = {"quantizer": {"name": "rq_kmeans", "levels": 2, "codebook_size": 16}
 def folder(tmp_path: Path) -> Path:
     present_N = np.ones(400, bool)
     present_N[7] = False
-    source = embeddings(tmp_path / "embeddings", mixture()[0].numpy(), present_N)
+    source = write_embeddings(tmp_path / "embeddings", mixture()[0].numpy(), present_N)
     run = Run("quantize", device="cpu", quiet=True)
     quantize(tmp_path / "codes", source, config=resolve(Config, SETTINGS), run=run)
     return tmp_path / "codes"
