@@ -80,8 +80,10 @@ def pipeline(
     model = finetuned_with("finetune", "finetune", pretrained=pretrained)
 
     def judge(**others: Any) -> None:
-        inputs = {"dataset": dataset, "model": model, "codes": codes, "pretrained": pretrained, **others}
-        on_cpu(evaluate(**inputs, config=config["evaluate"], seed=seed)).set_display_name("evaluate")
+        inputs = {"dataset": dataset, "model": model, "codes": codes, "embeddings": embeddings, **others}
+        on_cpu(evaluate(**inputs, pretrained=pretrained, config=config["evaluate"], seed=seed)).set_display_name(
+            "evaluate"
+        )
 
     with dsl.If(controls == True, name="with controls"):  # noqa: E712  (compiled, not evaluated here)
         scratch = finetuned_with("scratch", "finetune from scratch")

@@ -61,7 +61,7 @@ def pipeline(
     def judge(**content: Any) -> None:
         task = finetune(dataset=dataset, **content, config=config["finetune"], seed=seed)
         model = on_gpu(task.set_display_name("finetune"), gpu).outputs["model"]
-        done = evaluate(dataset=dataset, model=model, config=config["evaluate"], seed=seed)
+        done = evaluate(dataset=dataset, model=model, **content, config=config["evaluate"], seed=seed)
         on_cpu(done).set_display_name("evaluate")
 
     with dsl.If(content == True, name="with content"):  # noqa: E712  (compiled, not evaluated here)

@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Input, Metrics, Output
 
-from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEvaluation, ModalrecModel
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEmbeddings, ModalrecEvaluation, ModalrecModel
 from components.stage import stage
 
 
@@ -16,6 +16,7 @@ def evaluate(
     metrics: Output[Metrics],
     report: Output[HTML],
     codes: Input[ModalrecCodes] = None,
+    embeddings: Input[ModalrecEmbeddings] = None,
     pretrained: Input[ModalrecModel] = None,
     scratch: Input[ModalrecModel] = None,
     shuffled: Input[ModalrecModel] = None,
@@ -32,6 +33,7 @@ def evaluate(
         metrics: Metrics of the model, the controls and the baselines.
         report: The report as one HTML file.
         codes: The items' semantic IDs, for the report.
+        embeddings: The items' vectors, for the baselines of content.
         pretrained: The model before finetuning.
         scratch: The model trained without pretraining.
         shuffled: The model trained on shuffled histories.
@@ -47,6 +49,7 @@ def evaluate(
             "dataset": dataset,
             "model": model,
             "codes": codes,
+            "embeddings": embeddings,
             "pretrained": pretrained,
             "scratch": scratch,
             "shuffled": shuffled,

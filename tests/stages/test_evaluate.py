@@ -13,8 +13,8 @@ from modalrec.stages import load_stage
 from tests.stages import trained
 
 SETTINGS = {"list_length": 12, "cutoffs": [1, 3, 10], "gallery_users": 4, "beam_sample": 5, "ties": "report"}
-ROWS = {"model", "pretrained", "scratch", "shuffled", "popularity", "item_knn"}
-TEMPORAL = {"temporal", "temporal_popularity", "temporal_item_knn"}
+ROWS = {"model", "pretrained", "scratch", "shuffled", "popularity", "item_knn", "content_nn", "item_knn_content"}
+TEMPORAL = {"temporal", "temporal_popularity", "temporal_item_knn", "temporal_item_knn_content"}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from modalrec.config import Config, resolve
 from modalrec.run import Run
 from modalrec.stages import load_stage
 from tests.raw import histories, write_atomic, write_tables
+from tests.stages.small import write_vectors
 
 RECOMMENDER = {"name": "encoder_decoder", "width": 8, "layers": 1, "heads": 2, "history": 8, "beam_size": 20}
 USERS, FILMS = 12, 8
@@ -51,6 +52,12 @@ def code(folder: Path, dataset: Path, seed: int = 0) -> Path:
     return folder / "codes"
 
 
+def embed(folder: Path, dataset: Path) -> Path:
+    """Random vectors of the dataset's items; the first has none."""
+    ids = pq.read_table(dataset / "items.parquet")["item_id"].to_pylist()
+    return write_vectors(folder / "embeddings", ids, [row > 0 for row in range(len(ids))], 6)
+
+
 def train(
     target: Path, dataset: Path, codes: Path, *, epochs: int = 1, pretrained: Path | None = None, **settings: Any
 ) -> Path:
@@ -71,6 +78,7 @@ def train_all(folder: Path, items: str | None = None, **settings: Any) -> dict[s
     return {
         "dataset": dataset,
         "codes": codes,
+        "embeddings": embed(folder, dataset),
         "pretrained": pretrained,
         "model": train(folder / "model", dataset, codes, epochs=3, pretrained=pretrained),
         "scratch": train(folder / "scratch", dataset, codes),

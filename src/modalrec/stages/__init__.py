@@ -74,7 +74,7 @@ STAGES = {
         ("dataset", "model"),
         ("evaluation",),
         "Rank the whole catalogue for every test user, beside baselines, and write the report.",
-        optional=("codes", "pretrained", "scratch", "shuffled", "temporal"),
+        optional=("codes", "embeddings", "pretrained", "scratch", "shuffled", "temporal"),
     ),
 }
 

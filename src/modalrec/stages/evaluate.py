@@ -3,11 +3,12 @@
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from modalrec.artifacts.files import write_json
@@ -16,6 +17,7 @@ from modalrec.artifacts.schemas import RANKS, TOP_K
 from modalrec.config import Config as BaseConfig
 from modalrec.config import dump
 from modalrec.errors import ConfigError, TrainingError
+from modalrec.evaluation.content_nn import ContentNN, ItemKNNContent
 from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.evaluation.metrics import TIE_TOLERANCE
 from modalrec.evaluation.popularity import Popularity
@@ -25,10 +27,11 @@ from modalrec.evaluation.results import HEADLINE, Result, row_name, summarise
 from modalrec.recommenders import Recommender, Scorer, load_recommender
 from modalrec.run import Run
 from modalrec.stages import EDGES
+from modalrec.stages._items import item_space
 from modalrec.stages.parts import Part, Rules, load_part, load_test_sets
 from modalrec.stages.trained import Trained
 
-BASELINES = {"popularity": Popularity, "item_knn": ItemKNN}
+Baseline = Literal["popularity", "item_knn", "content_nn", "item_knn_content"]
 AVERAGED = ("recall", "ndcg", "mrr")
 
 
@@ -51,7 +54,7 @@ class Config(BaseConfig):
         tile: Items at a time, for models that score the whole catalogue.
         exhaustive: Rank models that can score every item by all scores instead of by their lists.
         beam_sample: Users whose lists are compared with exhaustive scores; 0 for none.
-        baselines: What to put beside the model.
+        baselines: What to put beside the model; those of content need the items' vectors and are left out without.
         bootstrap_samples: Resamples of the users behind every interval.
         ties: Fail if ties decide more than 0.1 % of the headline's recall (saturated scores), or only report it.
         gallery_users: Users shown in the report.
@@ -70,7 +73,7 @@ class Config(BaseConfig):
     tile: int = Field(4096, ge=1)
     exhaustive: bool = False
     beam_sample: int = Field(100, ge=0)
-    baselines: tuple[Literal["popularity", "item_knn"], ...] = ("popularity", "item_knn")
+    baselines: tuple[Baseline, ...] = get_args(Baseline)
     bootstrap_samples: int = Field(2000, ge=100)
     ties: Literal["fail", "report"] = "fail"
     gallery_users: int = Field(12, ge=0, le=30)
@@ -103,6 +106,7 @@ def evaluate(
     model: Path,
     evaluation: Path,
     codes: Path | None = None,
+    embeddings: Path | None = None,
     pretrained: Path | None = None,
     scratch: Path | None = None,
     shuffled: Path | None = None,
@@ -118,6 +122,7 @@ def evaluate(
         model: The headline model.
         evaluation: Where to write `metrics.json`, `ranks/*.parquet`, `top_k/*.parquet` and `report.html`.
         codes: Semantic IDs, for the report.
+        embeddings: Items' vectors, for the baselines of content.
         pretrained: The headline model before finetuning.
         scratch: The model finetuned without pretraining.
         shuffled: A model trained on shuffled histories; it is given histories shuffled in the same way.
@@ -134,8 +139,8 @@ def evaluate(
         ArtifactError: An input is damaged, or was made from another dataset.
         TrainingError: Scores are NaN or saturated.
     """
-    given = {"dataset": dataset, "model": model, "codes": codes, "pretrained": pretrained}
-    given |= {"scratch": scratch, "shuffled": shuffled, "temporal": temporal}
+    given = {"dataset": dataset, "model": model, "codes": codes, "embeddings": embeddings}
+    given |= {"pretrained": pretrained, "scratch": scratch, "shuffled": shuffled, "temporal": temporal}
     folders = {edge: folder for edge, folder in given.items() if folder is not None}
     manifests = {edge: read_manifest(folder, EDGES[edge]) for edge, folder in folders.items()}
     models = [Trained(edge, folders[edge], manifests[edge]) for edge in folders if EDGES[edge] == "model"]
@@ -155,7 +160,8 @@ def evaluate(
         evaluation, "evaluation", stage="evaluate", config=config, seed=run.seed, inputs=manifests
     ) as work:
         results: dict[str, Result] = {}
-        for role, part, recommender in _rows(dataset, models, [headline, *further], rules, config, run):
+        vectors_NV = item_space(dataset, embeddings=embeddings).content
+        for role, part, recommender in _rows(dataset, models, [headline, *further], vectors_NV, rules, config, run):
             result = _measure(role, recommender, part, config, run)
             results[result.name] = result
             _write_lists(work.folder, result)
@@ -185,7 +191,13 @@ def evaluate(
 
 
 def _rows(
-    dataset: Path, models: list[Trained], parts: list[Part], rules: Rules, config: Config, run: Run
+    dataset: Path,
+    models: list[Trained],
+    parts: list[Part],
+    vectors_NV: NDArray[np.float32] | None,
+    rules: Rules,
+    config: Config,
+    run: Run,
 ) -> Iterator[tuple[str, Part, Recommender | Scorer]]:
     """What to rank, one after the other, so that one model is in memory at a time."""
     headline, *further = parts
@@ -198,25 +210,33 @@ def _rows(
         yield trained.edge, part, recommender
         if trained.edge == HEADLINE:
             yield from ((HEADLINE, other, recommender) for other in further)
-    yield from _baselines(parts, config)
+    yield from _baselines(parts, vectors_NV, config)
     for trained in models:
         if trained.edge == "temporal":
             later = load_part(dataset, "temporal", rules, run, "temporal")
             yield HEADLINE, later, load_recommender(trained.folder, run.torch_device())
-            yield from _baselines([later], config)
+            yield from _baselines([later], vectors_NV, config)
 
 
-def _baselines(parts: list[Part], config: Config) -> Iterator[tuple[str, Part, Scorer]]:
+def _baselines(
+    parts: list[Part], vectors_NV: NDArray[np.float32] | None, config: Config
+) -> Iterator[tuple[str, Part, Scorer]]:
     """Every baseline on parts whose train events are the same."""
-    for baseline in config.baselines:
-        recommender = BASELINES[baseline](parts[0].sequences)
-        yield from ((baseline, part, recommender) for part in parts)
+    sequences = parts[0].sequences
+    knn = ItemKNN(sequences)
+    known: dict[str, Scorer] = {"popularity": Popularity(sequences), "item_knn": knn}
+    if vectors_NV is not None:
+        content = ContentNN(vectors_NV)
+        known |= {"content_nn": content, "item_knn_content": ItemKNNContent(knn, content)}
+    for name in config.baselines:
+        if name in known:
+            yield from ((name, part, known[name]) for part in parts)
 
 
 def _refuse_names_taken(further: list[Part], config: Config) -> None:
     for part in further:
         names = {row_name(role, part.name) for role in (HEADLINE, *config.baselines)}
-        if names & (EDGES.keys() | BASELINES.keys()) or part.name.startswith("temporal"):
+        if names & (EDGES.keys() | {*get_args(Baseline)}) or part.name.startswith("temporal"):
             raise ConfigError(f"test_sets: rows named after {part.name!r} exist already; name the test set otherwise")
 
 

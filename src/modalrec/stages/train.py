@@ -1,19 +1,14 @@
 """What `pretrain` and `finetune` share: building a recommender from the edges, training it, writing its folder."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from modalrec.artifacts import Manifest, write_artifact
-from modalrec.artifacts.codes import read_codes
-from modalrec.artifacts.embeddings import load as load_embeddings
 from modalrec.artifacts.files import write_json
-from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.config import Config, dump
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import VALID
@@ -24,6 +19,7 @@ from modalrec.plugins import any_config, create, discover
 from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save_recommender
 from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
 from modalrec.run import Run
+from modalrec.stages._items import item_space
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.loop import TrainingConfig, Validate, fit
 
@@ -109,7 +105,7 @@ def train(
         sequences = sequences.with_valid()
     if config.shuffle_histories:
         sequences = sequences.shuffled(run.rng("shuffle"))
-    model = _build(config, _item_space(dataset, codes, embeddings), manifests)
+    model = _build(config, item_space(dataset, codes, embeddings), manifests)
     if start is not None:
         _refuse_foreign(start, manifests, config)
         _start_from(model, start)
@@ -179,32 +175,6 @@ def _start_from(model: Recommender, start: Path) -> None:
         what = ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing) or "the codes"
         raise ConfigError(f"{start}: cannot start from a model that differs in {what}; pretrain with the same settings")
     model.load_state_dict(source.state_dict())
-
-
-def _item_space(dataset: Path, codes: Path | None, embeddings: Path | None) -> ItemSpace:
-    table = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "title"])
-    item_ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
-    space = ItemSpace(item_ids, titles)
-    if codes is not None:
-        coded_ids, codes_NL, sizes = read_codes(codes)
-        _refuse_other_items(codes, coded_ids, item_ids, "code", "embed, fuse and quantize")
-        space = replace(space, codes=np.asarray(codes_NL, np.int32), codebook_sizes=tuple(sizes))
-    if embeddings is not None:
-        given = load_embeddings(embeddings)
-        _refuse_other_items(embeddings, given.item_ids.tolist(), item_ids, "vector", "embed and fuse")
-        space = replace(space, content=np.ascontiguousarray(given.vectors_ND))
-    return space
-
-
-def _refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:
-    if given == item_ids:
-        return
-    lacking = sorted(set(item_ids) - set(given))
-    example = f" (first: {lacking[0]})" if lacking else ""
-    raise ArtifactError(
-        f"{folder}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} items have no "
-        f"{what}{example}; run {stages} on this dataset"
-    )
 
 
 def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run) -> Validate | None:

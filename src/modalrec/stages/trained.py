@@ -27,12 +27,12 @@ class Trained:
         """Refuses what would be measured on what it was trained on, and other codes than its own.
 
         Raises:
-            ArtifactError: It was trained on another dataset, or with other codes.
+            ArtifactError: It was trained on another dataset, or with other codes or embeddings.
             ConfigError: It was trained on another split or other parts of it, or on shuffled histories or not, unlike
                 its edge.
         """
         config = self.manifest.config
-        for edge in ("dataset", "codes"):
+        for edge in ("dataset", "codes", "embeddings"):
             made_from = self.manifest.inputs.get(edge)
             if edge in manifests and made_from not in (None, manifests[edge].digest):
                 raise ArtifactError(

@@ -11,9 +11,11 @@ LABELS = {
     "scratch": ("From scratch", "finetuned without pre-training"),
     "shuffled": ("Shuffled order", "trained and tested on histories in random order"),
     "item_knn": ("Item-KNN", "what followed the last ten items, in other histories"),
+    "item_knn_content": ("Item-KNN and content", "item-KNN's score plus half of the content's"),
+    "content_nn": ("Content", "what is most like the last item, by the cosine of the items' vectors"),
     "popularity": ("Popularity", "most train events, the same list for everyone"),
 }
-ORDER = ("model", "pretrained", "scratch", "item_knn", "popularity", "shuffled")
+ORDER = ("model", "pretrained", "scratch", "item_knn", "item_knn_content", "content_nn", "popularity", "shuffled")
 PROTOCOLS = {
     "leave_one_out": (
         "Leave-one-out",

@@ -139,8 +139,9 @@ def remarks(
     """Sentences on what was dropped, item-KNN, pre-training, order, time, further test sets and the search."""
     said = [_dropped(result) for result in results.values() if result.role == HEADLINE and result.dropped is not None]
     k = results[HEADLINE].cutoff
-    if knn := comparisons.get("item_knn"):
-        said.append(f"Against item-KNN: {_told(knn, k)}{_KNN[knn.outcome]}")
+    for name, label in (("item_knn", "item-KNN"), ("item_knn_content", "item-KNN and content")):
+        if knn := comparisons.get(name):
+            said.append(f"Against {label}: {_told(knn, k)}{_KNN[knn.outcome]}")
     if scratch := comparisons.get("scratch"):
         told = _PRETRAINING[scratch.outcome].format(people=results[HEADLINE].people)
         said.append(f"With and without pre-training: {_told(scratch, k)}{told}")

@@ -1,0 +1,176 @@
+"""Self-attentive sequential recommendation: the baseline that every other recommender here must answer to.
+
+SASRec (Kang and McAuley 2018, arXiv 1808.09781) with what was learnt since: cross-entropy over the whole catalogue at
+every position instead of one sampled negative (Klenitskiy and Vasilev 2023, arXiv 2309.07602), and items that are more
+than an ID: their content's vector stands for them alone, or is added to the ID's.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modalrec.data.sequences import Sequences
+from modalrec.errors import ConfigError
+from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
+from modalrec.recommenders._content import Content
+from modalrec.recommenders._transformer import CausalTransformer, TransformerConfig, latest
+from modalrec.training.batches import Batches
+from modalrec.training.softmax import catalogue_cross_entropy
+from modalrec.training.windows import PAD, Windows
+
+# B histories, T positions, P positions of a batch that have a target, N items, D width, S sampled items.
+
+
+class SasrecConfig(TransformerConfig):
+    """Configuration of `Sasrec`.
+
+    Attributes:
+        content: What stands for an item: its ID's vector (`none`), its content's (`only`), or the sum of both.
+        whiten: Give every direction of the content vectors the same variance first.
+        content_dropout: On the content vectors.
+        similarity: Scores are inner products (`dot`) or cosines over `temperature`.
+        temperature: Of the cosines.
+        loss: `softmax` over the whole catalogue; `sampled_softmax` and `gbce` over the target and `n_sample` items, for
+            catalogues of millions.
+        n_sample: Items drawn uniformly for a batch; all its positions share them.
+        calibration: t of gBCE, from 0 (plain binary cross-entropy) to 1 (no overconfidence).
+        drop_items: In pre-training, each batch drops items with a probability drawn up to this one.
+    """
+
+    name: Literal["sasrec"] = "sasrec"
+    content: Literal["none", "only", "sum"] = "none"
+    whiten: bool = True
+    content_dropout: float = Field(0.0, ge=0, lt=1)
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = Field(0.07, gt=0)
+    loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
+    n_sample: int = Field(256, ge=1)
+    calibration: float = Field(0.75, ge=0, le=1)
+    drop_items: float = Field(0.3, ge=0, lt=1)
+
+
+class Sasrec(Recommender, Scorer):
+    """A causal transformer over the history whose last state is compared with every item's vector."""
+
+    Config = SasrecConfig
+    exact = True
+    config: SasrecConfig
+
+    def __init__(self, config: SasrecConfig, items: ItemSpace) -> None:
+        super().__init__(config, items)
+        if config.content != "none" and items.content is None:
+            raise ConfigError(f"recommender.content={config.content}: needs the items' vectors; give --embeddings")
+        self.ids: nn.Embedding | None = None
+        if config.content != "only":
+            self.ids = nn.Embedding(len(items), config.width)
+            nn.init.normal_(self.ids.weight, std=0.02)
+        self.content: Content | None = None
+        if config.content != "none" and items.content is not None:
+            self.content = Content(items.content, config.width, whiten=config.whiten, dropout=config.content_dropout)
+            nn.init.normal_(self.content.projection.weight, std=0.02 / math.sqrt(self.content.projection.in_features))
+        self.encoder = CausalTransformer(config)
+
+    @classmethod
+    def edges(cls, config: SasrecConfig) -> frozenset[str]:
+        """The items' vectors, where content is used."""
+        return frozenset() if config.content == "none" else frozenset({"embeddings"})
+
+    def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
+        """Windows of `history + 1` items; see `Recommender.batches`."""
+        drop = self.config.drop_items if augment else 0.0
+        return Windows(train, self.config.history + 1, batch_size, seed, random_offset=augment, drop_items=drop)
+
+    def loss(self, batch: Tensor) -> dict[str, Tensor]:
+        """The mean loss of the next item at every position of [B, T + 1] items, oldest first, padded at the end."""
+        inputs_BT, targets_BT = batch[:, :-1], batch[:, 1:]
+        real_BT = targets_BT != PAD
+        items_ND = self.vectors()
+        states_PD = self.normalised(self.encode(inputs_BT, items_ND)[real_BT])
+        targets_P = targets_BT[real_BT]
+        compared_ND, scale = self.normalised(items_ND), self.scale
+        if self.config.loss == "softmax":
+            return {"loss": catalogue_cross_entropy(states_PD, compared_ND, targets_P, scale)}
+        sampled_S = torch.randint(len(items_ND), (self.config.n_sample,), device=targets_P.device)
+        own_P = scale * (states_PD * compared_ND[targets_P]).sum(1)
+        others_PS = scale * states_PD @ compared_ND[sampled_S].T
+        others_PS = others_PS.masked_fill(sampled_S == targets_P[:, None], -torch.inf)
+        losses = {"sampled_softmax": _sampled_softmax, "gbce": self._gbce}[self.config.loss]
+        return {"loss": losses(own_P, others_PS, len(items_ND)).mean()}
+
+    def vectors(self) -> Tensor:
+        """The vector of every item, [N, D]."""
+        if self.content is None:
+            assert self.ids is not None  # noqa: S101 (one of the two is there)
+            return self.ids.weight
+        content_ND = self.content(slice(None))
+        return content_ND if self.ids is None else content_ND + self.ids.weight
+
+    def encode(self, items_BT: Tensor, items_ND: Tensor) -> Tensor:
+        """States [B, T, D] of padded histories; a state depends on the items up to its own."""
+        states_BTD: Tensor = self.encoder(F.embedding(items_BT.clamp(min=0), items_ND) * math.sqrt(self.config.width))
+        return states_BTD
+
+    def normalised(self, vectors_D: Tensor) -> Tensor:
+        """What is compared: the vectors, or their directions."""
+        return F.normalize(vectors_D, dim=-1) if self.config.similarity == "cosine" else vectors_D
+
+    @property
+    def scale(self) -> float:
+        """Factor of the inner products."""
+        return 1 / self.config.temperature if self.config.similarity == "cosine" else 1.0
+
+    def _gbce(self, own_P: Tensor, others_PS: Tensor, n_items: int) -> Tensor:
+        """Generalised binary cross-entropy [P] (Petrov and Macdonald 2023, arXiv 2308.07192, equations 8 and 13)."""
+        rate = self.config.n_sample / max(1, n_items - 1)
+        beta = rate * (self.config.calibration * (1 - 1 / rate) + 1 / rate)
+        return beta * F.softplus(-own_P) + F.softplus(others_PS).sum(1)
+
+    @torch.inference_mode()
+    def prepare(self, histories: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The state after each history [B, D], and every item's vector [N, D]."""
+        items_ND = self.vectors()
+        items_BT, last_B = latest(histories, self.config.history, items_ND.device)
+        states_BD = self.encode(items_BT, items_ND)[torch.arange(len(histories), device=items_ND.device), last_B]
+        return (
+            (self.scale * self.normalised(states_BD)).cpu().numpy(),
+            self.normalised(items_ND).cpu().numpy(),
+        )
+
+    def score(self, prepared: Any, begin: int, end: int) -> NDArray[np.float32]:
+        """Scores [B, end - begin]; see `Scorer.score`."""
+        states_BD, items_ND = prepared
+        scores: NDArray[np.float32] = states_BD @ items_ND[begin:end].T
+        return scores
+
+    def score_into(self, prepared: Any, begin: int, end: int, out: NDArray[np.float32]) -> None:
+        """See `Scorer.score_into`."""
+        states_BD, items_ND = prepared
+        np.matmul(states_BD, items_ND[begin:end].T, out=out)
+
+    def score_of(self, prepared: Any, items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Scorer.score_of`."""
+        states_BD, items_ND = prepared
+        scores: NDArray[np.float32] = np.einsum("bd,bd->b", states_BD, items_ND[items])
+        return scores
+
+    @torch.inference_mode()
+    def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
+        """The items whose vectors fit the state best; see `Recommender.recommend`."""
+        scores_BN = torch.from_numpy(self.score(self.prepare(histories), 0, len(self.items)))
+        if mask_seen:
+            for row, history in enumerate(histories):
+                scores_BN[row, history] = -torch.inf
+        return TopK.best_of(scores_BN, k)
+
+
+def _sampled_softmax(own_P: Tensor, others_PS: Tensor, n_items: int) -> Tensor:
+    """Cross-entropy [P] with the sum over the catalogue estimated from uniform samples."""
+    share = math.log((n_items - 1) / others_PS.shape[1])
+    return torch.logaddexp(own_P, (others_PS + share).logsumexp(1)) - own_P

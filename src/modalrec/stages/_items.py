@@ -1,0 +1,43 @@
+"""What stages know of the items: their names, and the codes and vectors that belong to them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from modalrec.artifacts.codes import read_codes
+from modalrec.artifacts.embeddings import load as load_embeddings
+from modalrec.artifacts.schemas import ITEMS, read_table
+from modalrec.errors import ArtifactError
+from modalrec.recommenders import ItemSpace
+
+
+def item_space(dataset: Path, codes: Path | None = None, embeddings: Path | None = None) -> ItemSpace:
+    """The catalogue of a dataset, with semantic IDs and vectors where they are given.
+
+    Raises:
+        ArtifactError: Codes or vectors were made for other items.
+    """
+    table = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "title"])
+    item_ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
+    space = ItemSpace(item_ids, titles)
+    if codes is not None:
+        coded_ids, codes_NL, sizes = read_codes(codes)
+        _refuse_other_items(codes, coded_ids, item_ids, "code", "embed, fuse and quantize")
+        space = replace(space, codes=np.asarray(codes_NL, np.int32), codebook_sizes=tuple(sizes))
+    if embeddings is not None:
+        given = load_embeddings(embeddings)
+        _refuse_other_items(embeddings, given.item_ids.tolist(), item_ids, "vector", "embed and fuse")
+        space = replace(space, content=np.ascontiguousarray(given.vectors_ND))
+    return space
+
+
+def _refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:
+    if given == item_ids:
+        return
+    lacking = sorted(set(item_ids) - set(given))
+    example = f" (first: {lacking[0]})" if lacking else ""
+    raise ArtifactError(
+        f"{folder}: made for other items: {len(lacking):,} of the dataset's {len(item_ids):,} items have no "
+        f"{what}{example}; run {stages} on this dataset"
+    )
