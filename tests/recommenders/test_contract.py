@@ -6,7 +6,11 @@ from modalrec import plugins
 from modalrec.recommenders import BASE_KIND
 from modalrec.testing.recommenders import RecommenderContract
 
-SMALL = {"encoder_decoder": {"width": 32, "dropout": 0.0, "history": 12}, "gru4rec": {"layers": [32], "n_sample": 32}}
+SMALL = {
+    "encoder_decoder": {"width": 32, "dropout": 0.0, "history": 12},
+    "gru4rec": {"layers": [32], "n_sample": 32},
+    "sasrec": {"width": 32, "dropout": 0.0, "history": 12},
+}
 
 
 @pytest.mark.parametrize("name", plugins.discover(BASE_KIND), scope="class")

@@ -127,10 +127,15 @@ class Sasrec(Recommender, Scorer):
         return 1 / self.config.temperature if self.config.similarity == "cosine" else 1.0
 
     def _gbce(self, own_P: Tensor, others_PS: Tensor, n_items: int) -> Tensor:
-        """Generalised binary cross-entropy [P] (Petrov and Macdonald 2023, arXiv 2308.07192, equations 8 and 13)."""
-        rate = self.config.n_sample / max(1, n_items - 1)
+        """Generalised binary cross-entropy [P], mean over the items scored (Petrov and Macdonald 2023, arXiv 2308.07192).
+
+        The target's likelihood is taken to the power of beta, which undoes the overconfidence that comes from seeing few
+        of the items that are no target.
+        """
+        n_sample = others_PS.shape[1]
+        rate = min(1.0, n_sample / max(1, n_items - 1))
         beta = rate * (self.config.calibration * (1 - 1 / rate) + 1 / rate)
-        return beta * F.softplus(-own_P) + F.softplus(others_PS).sum(1)
+        return (beta * F.softplus(-own_P) + F.softplus(others_PS).sum(1)) / (n_sample + 1)
 
     @torch.inference_mode()
     def prepare(self, histories: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,0 +1,136 @@
+"""SASRec: its losses by definition, its ways to take content in, and what only positions before may tell."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from modalrec.config import resolve
+from modalrec.data.splits import VALID
+from modalrec.errors import ConfigError
+from modalrec.recommenders import ItemSpace, Recommender
+from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
+from modalrec.testing.recommenders import RecommenderContract, item_space, walks
+
+SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
+
+
+def space() -> ItemSpace:
+    """Items with vectors; the last has none."""
+    vectors = np.random.default_rng(0).standard_normal((60, 7)).astype(np.float32)
+    vectors[59] = 0
+    return replace(item_space(), content=vectors)
+
+
+def build(**settings: object) -> Sasrec:
+    torch.manual_seed(0)
+    return Sasrec(resolve(SasrecConfig, SMALL, settings), space()).eval()
+
+
+class Contract(RecommenderContract):
+    plugin = Sasrec
+
+    def build(self, seed: int = 0) -> Recommender:
+        torch.manual_seed(seed)
+        return Sasrec(resolve(SasrecConfig, {"width": 32, "dropout": 0.0, "history": 12}, self.settings), space())
+
+
+class TestSumOfIdAndContent(Contract):
+    settings = {"content": "sum", "norm": "post", "positions": "rotary"}
+
+
+class TestContentOnly(Contract):
+    settings = {"content": "only", "whiten": False, "similarity": "cosine", "width": 64}
+
+
+class TestSampledSoftmax(Contract):
+    settings = {"loss": "sampled_softmax", "n_sample": 30}
+
+
+class TestGbce(Contract):
+    settings = {"loss": "gbce", "n_sample": 30}
+    training = {"epochs": 60, "batch_size": 32, "schedule": "constant"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"content": "sum"}, {"content": "only", "similarity": "cosine"}])
+def test_loss_is_the_mean_negative_log_likelihood_of_the_next_items(settings: dict[str, object]) -> None:
+    model = build(**settings).double()
+    batch = torch.tensor([[3, 4, 11, -1], [50, 51, -1, -1]])
+    vectors = model.vectors()
+    expected = []
+    for row in batch:
+        real = row[row >= 0]
+        for place in range(1, len(real)):
+            state = model.encode(real[None, :place], vectors)[:, -1]
+            logits = model.scale * model.normalised(state) @ model.normalised(vectors).T
+            expected.append(F.cross_entropy(logits, real[place][None]))
+    torch.testing.assert_close(model.loss(batch)["loss"], torch.stack(expected).mean(), rtol=1e-9, atol=0)
+
+
+def test_many_samples_make_the_whole_softmax() -> None:
+    whole, sampled = build(), build(loss="sampled_softmax", n_sample=200_000)
+    batch = torch.tensor([[3, 4, 11, 5], [50, 51, 7, 8]])
+    with torch.no_grad():
+        whole.ids.weight.mul_(40)
+        sampled.load_state_dict(whole.state_dict())
+        torch.testing.assert_close(sampled.loss(batch)["loss"], whole.loss(batch)["loss"], rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "beta"), [(0.0, 1.0), (1.0, 30 / 59), (0.75, 30 / 59 * (0.25 * 59 / 30 + 0.75))]
+)
+def test_gbce_weighs_the_target_by_beta(calibration: float, beta: float) -> None:
+    model = build(loss="gbce", n_sample=30, calibration=calibration)
+    own, others = torch.tensor([0.5, -1.0]), torch.randn(2, 30)
+    power = -torch.log(torch.sigmoid(own) ** beta) - torch.log(1 - torch.sigmoid(others)).sum(1)
+    torch.testing.assert_close(model._gbce(own, others, 60), power / 31)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_a_sampled_item_that_is_the_target_counts_once(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(loss=loss, n_sample=4)
+    losses = []
+    for sampled in ([7, 8, 9, 4], [7, 8, 9, 9]):
+        monkeypatch.setattr(torch, "randint", lambda *_, sampled=sampled, **__: torch.tensor(sampled))
+        with torch.no_grad():
+            model.ids.weight[9] = -1e9 * torch.ones(16)
+            losses.append(float(model.loss(torch.tensor([[3, 4]]))["loss"]))
+    assert all(np.isfinite(losses))
+
+
+def test_an_item_without_content_keeps_its_id_and_content_reaches_the_others() -> None:
+    model = build(content="sum")
+    with torch.no_grad():
+        alone = model.vectors() - model.ids.weight
+    assert torch.equal(alone[59], model.content.projection.bias)
+    assert (alone[:59] - alone[59]).abs().sum(1).min() > 0
+
+
+def test_content_is_asked_for_by_the_settings() -> None:
+    assert Sasrec.edges(resolve(SasrecConfig, {})) == frozenset()
+    assert Sasrec.edges(resolve(SasrecConfig, {"content": "only"})) == {"embeddings"}
+    with pytest.raises(ConfigError, match=r"recommender.content=sum: needs the items' vectors; give --embeddings"):
+        Sasrec(resolve(SasrecConfig, {"content": "sum"}), item_space())
+
+
+def test_scores_are_the_products_that_lists_are_ordered_by() -> None:
+    model = build(content="sum")
+    histories = walks().histories(walks().targets(VALID))[:20]
+    prepared = model.prepare(histories)
+    scores = model.score(prepared, 0, 60)
+    np.testing.assert_array_equal(model.score(prepared, 20, 40), scores[:, 20:40])
+    chosen = np.arange(20, dtype=np.int32)
+    np.testing.assert_allclose(model.score_of(prepared, chosen), scores[chosen, chosen], rtol=1e-4, atol=1e-6)
+    out = np.empty((20, 60), np.float32, order="F")
+    model.score_into(prepared, 0, 60, out)
+    np.testing.assert_allclose(out, scores, rtol=1e-4, atol=1e-6)
+    top = model.recommend(histories, 5, mask_seen=False)
+    np.testing.assert_array_equal(top.scores, -np.sort(-scores, axis=1)[:, :5])
+
+
+def test_only_the_latest_items_are_encoded() -> None:
+    model = build(history=3)
+    long, short = np.array([9, 8, 7, 1, 2, 3], np.int32), np.array([1, 2, 3], np.int32)
+    np.testing.assert_array_equal(model.prepare([long])[0], model.prepare([short])[0])
