@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,20 +6,24 @@ from hypothesis import strategies as st
 from modalrec.data.trie import Trie
 
 
-@given(st.integers(1, 80), st.integers(0, 2**32 - 1))
-def test_walking_the_trie_gives_every_item_once(n: int, seed: int) -> None:
+@given(st.integers(1, 150), st.booleans(), st.integers(0, 2**32 - 1))
+def test_walking_the_trie_gives_every_item_once(n: int, colliding: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    codes = np.stack(np.unravel_index(rng.choice(7 * 5 * 3, n, replace=False) if n <= 105 else [], (7, 5, 3)), axis=1)
+    numbers = rng.integers(0, 105, n) if colliding else rng.permutation(105)[:n]
+    n = len(numbers)
+    codes = np.stack(np.unravel_index(numbers, (7, 5, 3)), axis=1)
     trie = Trie.build(codes.astype(np.int32))
     found: list[tuple[int, tuple[int, ...]]] = []
 
     def walk(level: int, node: int, prefix: tuple[int, ...]) -> None:
+        begin, end = trie.first_item[level][node : node + 2].tolist()
+        assert end - begin == codes[:, :level].tolist().count(list(prefix))
         if level == 3:
-            found.append((int(trie.order[node]), prefix))
+            items = trie.order[begin:end].tolist()
+            assert [int(trie.leaf[item]) for item in items] == [node] * len(items)
+            found.extend((item, prefix) for item in items)
             return
         children, real = trie.children(level, torch.tensor([node]))
-        below = trie.first_item[level]
-        assert int(below[node + 1] - below[node]) == sum(codes[:, :level].tolist().count(list(prefix)) for _ in [0])
         for child in children[0][real[0]].tolist():
             walk(level + 1, child, (*prefix, int(trie.code[level][child])))
 
@@ -28,8 +31,12 @@ def test_walking_the_trie_gives_every_item_once(n: int, seed: int) -> None:
     assert sorted(item for item, _ in found) == list(range(n))
     assert all(tuple(codes[item].tolist()) == prefix for item, prefix in found)
     assert torch.equal(trie.rank[trie.order], torch.arange(n))
+    assert trie.largest == np.unique(numbers, return_counts=True)[1].max()
+    assert len(trie.code[-1]) == len(np.unique(numbers))
 
 
-def test_refuses_two_items_with_one_semantic_id() -> None:
-    with pytest.raises(ValueError, match="share a semantic ID"):
-        Trie.build(np.array([[1, 2], [1, 2]], np.int32))
+def test_items_with_one_semantic_id_are_one_leaf() -> None:
+    trie = Trie.build(np.array([[1, 2], [0, 5], [1, 2]], np.int32))
+    assert trie.leaf.tolist() == [1, 0, 1]
+    assert trie.first_item[-1].tolist() == [0, 1, 3]
+    assert trie.largest == 2

@@ -1,77 +1,156 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from modalrec.config import resolve
-from modalrec.data.splits import VALID
+from modalrec.data.sequences import Sequences
+from modalrec.data.splits import TRAIN, VALID
 from modalrec.errors import ConfigError
 from modalrec.recommenders import ItemSpace
 from modalrec.recommenders.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from modalrec.testing.recommenders import item_space, walks
+from modalrec.training.windows import PAD
+from tests.recommenders.encoder_decoder_cases import FORMS, build
+
+both_forms = pytest.mark.parametrize("form", FORMS)
 
 
-def build(**settings: object) -> EncoderDecoder:
-    torch.manual_seed(0)
-    config = EncoderDecoderConfig.model_validate({"width": 16, "heads": 2, "dropout": 0, "history": 12, **settings})
-    return EncoderDecoder(config, item_space()).eval()
+def every_event_another_item(lengths: list[int]) -> Sequences:
+    """Users whose every event is an item of its own: an item tells its place."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.arange(offsets[-1], dtype=np.int32)
+    return Sequences(items, offsets, np.full(len(items), TRAIN, np.int8), len(items), "leave_one_out")
 
 
-@given(place=st.integers(1, 9), other=st.integers(0, 59))
-def test_a_state_knows_nothing_of_later_items(place: int, other: int) -> None:
-    """The target of position t is item t + 1; if it reached the encoder's state at t, training would learn to copy."""
-    model = build()
-    items = torch.arange(10)[None]
-    changed = items.clone()
-    changed[0, place] = other
-    with torch.no_grad():
-        before, after = model.encode(items), model.encode(changed)
-    assert torch.equal(before[:, :place], after[:, :place])
+def one_code_each(n_items: int) -> ItemSpace:
+    """Items of which no two share a code of any level: a code tells its item."""
+    names = [str(item) for item in range(n_items)]
+    return ItemSpace(names, names, np.tile(np.arange(n_items, dtype=np.int32)[:, None], 3), (n_items,) * 3)
 
 
-def test_a_level_sees_only_the_codes_before_it() -> None:
-    model = build()
-    state = torch.randn(1, 16)
+def read_by_encoder(model: EncoderDecoder, batch: Any) -> torch.Tensor:
+    """The states that the encoder gives in `loss`."""
+    caught: list[torch.Tensor] = []
+    hook = model.form.encoder.register_forward_hook(lambda module, given, states: caught.append(states.detach()))
+    model.loss(batch)
+    hook.remove()
+    return torch.cat(caught)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 1),
+    history=st.integers(1, 6),
+    augment=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@both_forms
+def test_no_code_of_a_target_is_in_the_encoders_input(
+    form: str, lengths: list[int], history: int, augment: bool, seed: int
+) -> None:
+    """Every target is the event after the latest one of its history, and the encoder's states do not depend on it."""
+    sequences = every_event_another_item(lengths)
+    n_items = sequences.n_items + 1  # one more, that nobody had
+    model = build(form, one_code_each(n_items), history=history)
+    user_of = np.repeat(np.arange(len(lengths)), lengths)
+    batches = model.batches(sequences, 4, seed, augment)
+    targets: list[int] = []
+    for step, indices in enumerate(batches.plan(0)):
+        batch = batches.build(0, step, indices)
+        before = read_by_encoder(model, batch)
+        if form == "t5":
+            for row, target, first in zip(batch["history"], batch["target"], batch["first"], strict=True):
+                seen = row[row != PAD].tolist()
+                targets.append(int(target))
+                assert seen == sorted(seen)
+                assert {user_of[item] for item in (*seen, first)} == {user_of[target]}
+                assert max(*seen, int(first)) < target
+                assert augment or seen == list(range(int(target) - len(seen), int(target)))
+            changed = {**batch, "target": torch.full_like(batch["target"], n_items - 1)}
+            assert torch.equal(read_by_encoder(model, changed), before)
+        else:
+            for row in batch:
+                window = row[row != PAD].tolist()
+                targets += window[1:]
+                assert window == sorted(window)
+                assert {user_of[item] for item in window} == {user_of[window[0]]}
+            for place in range(1, batch.shape[1]):
+                changed = torch.where(torch.arange(batch.shape[1]) >= place, n_items - 1, batch)
+                changed[batch == PAD] = PAD
+                assert torch.equal(read_by_encoder(model, changed)[:, :place], before[:, :place])
+    everything = sorted(set(sequences.items.tolist()) - set(sequences.offsets[:-1].tolist()))
+    assert augment or sorted(targets) == everything, "each event but a user's first is a target once"
+    assert set(targets) <= set(everything)
+
+
+@both_forms
+def test_a_level_sees_only_the_codes_before_it(form: str) -> None:
+    model = build(form).form
+    states = model.encode([np.array([1, 2, 3], np.int32)])
     codes = torch.tensor([[1, 2, 0]])
     for level in range(3):
         changed = codes.clone()
         changed[0, level] += 1
-        before, after = model._levels(state, codes), model._levels(state, changed)
+        before, after = model.levels(states, codes), model.levels(states, changed)
         assert all(torch.equal(before[d], after[d]) for d in range(level + 1))
         assert all(not torch.equal(before[d], after[d]) for d in range(level + 1, 3))
 
 
-def test_logits_are_over_the_codes_of_the_level_alone() -> None:
-    assert [logits.shape[-1] for logits in build()._levels(torch.zeros(1, 16), torch.zeros(1, 3, dtype=int))] == [
-        8,
-        8,
-        2,
-    ]
+@both_forms
+def test_logits_are_over_the_codes_of_the_level_alone(form: str) -> None:
+    model = build(form).form
+    logits = model.levels(model.encode([np.array([1], np.int32)]), torch.zeros(1, 3, dtype=int))
+    assert [of_level.shape[-1] for of_level in logits] == [8, 8, 2]
 
 
-def test_loss_is_the_mean_negative_log_likelihood_of_the_next_items() -> None:
-    """Checked against the definition, item by item, in float64."""
-    model = build().double()
-    batch = torch.tensor([[3, 4, 11, -1], [50, 51, -1, -1]])
+@both_forms
+def test_loss_is_the_mean_negative_log_likelihood_of_the_next_items(form: str) -> None:
+    """Checked against the definition, item by item, in float64: what serving computes of one history at a time."""
+    model = build(form).double()
+    rows = [[3, 4, 11], [50, 51]]
+    pairs = [(row[:place], row[place]) for row in rows for place in range(1, len(row))]
+    if form == "causal":
+        batch: Any = torch.tensor([[3, 4, 11, PAD], [50, 51, PAD, PAD]])
+    else:
+        histories = torch.tensor([[*seen, *[PAD] * (3 - len(seen))] for seen, _ in pairs])
+        batch = {"history": histories, "target": torch.tensor([t for _, t in pairs]), "first": histories[:, 0]}
     expected = []
-    for row in batch:
-        real = row[row >= 0]
-        for place in range(1, len(real)):
-            state = model.encode(real[None, :place])[:, -1]
-            codes = model.codes_NL[real[place]][None]
-            logits = model._levels(state, codes)
-            expected.append(sum(F.cross_entropy(logits[d], codes[:, d]) for d in range(3)))
+    for seen, target in pairs:
+        codes = model.form.codes.codes_NL[target][None]
+        logits = model.form.levels(model.form.encode([np.array(seen, np.int32)]), codes)
+        expected.append(sum(F.cross_entropy(logits[d], codes[:, d]) for d in range(3)))
     torch.testing.assert_close(model.loss(batch)["loss"], torch.stack(expected).mean(), rtol=1e-10, atol=0)
 
 
+@both_forms
+def test_exhaustive_scores_are_the_log_likelihoods_that_training_maximises(form: str) -> None:
+    """Decoding with a cache, from the root of the trie, against the decoder over whole semantic IDs."""
+    model = build(form).double()
+    history = np.array([7, 9, 30], np.int32)
+    prepared = model.prepare([history, history[:1]])
+    codes = model.form.codes.codes_NL
+    with torch.inference_mode():
+        states = model.form.encode([history] * 60)
+        logits = model.form.levels(states, codes)
+        expected = sum(
+            of_level.log_softmax(-1).gather(1, codes[:, d : d + 1])[:, 0] for d, of_level in enumerate(logits)
+        )
+    np.testing.assert_allclose(model.score(prepared, 0, 60)[0], expected, rtol=1e-10)
+    np.testing.assert_array_equal(model.score(prepared, 20, 40), model.score(prepared, 0, 60)[:, 20:40])
+
+
+@both_forms
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_a_wide_beam_is_exhaustive_search(mask_seen: bool) -> None:
-    model = build(beam_size=60)
+def test_a_wide_beam_is_exhaustive_search(form: str, mask_seen: bool) -> None:
+    model = build(form, beam_size=60)
     histories = walks().histories(walks().targets(VALID))[:20]
     top = model.recommend(histories, 60, mask_seen=mask_seen)
-    scores = model.score(model.prepare(histories), 0, 60)
+    scores = model.score(model.prepare(histories), 0, 60).copy()
     for row, history in enumerate(histories):
         if mask_seen:
             scores[row, history] = -np.inf
@@ -81,30 +160,47 @@ def test_a_wide_beam_is_exhaustive_search(mask_seen: bool) -> None:
         assert set(top.items[row][:real]) == set(order[:real].tolist())
 
 
-def test_a_narrow_beam_still_fills_its_list_with_unseen_items() -> None:
+@both_forms
+def test_a_narrow_beam_still_fills_its_list_with_unseen_items(form: str) -> None:
     """Nodes whose items were all seen do not take beams from the others."""
-    model = build(beam_size=5)
+    model = build(form, beam_size=5)
     history = np.arange(0, 55, dtype=np.int32)
     assert set(model.recommend([history], 5, mask_seen=True).items[0]) == set(range(55, 60))
 
 
-def test_scores_of_a_tile_do_not_depend_on_the_tile() -> None:
-    model = build()
-    prepared = model.prepare([np.array([1, 2, 3], np.int32)])
-    whole = model.score(prepared, 0, 60)
-    np.testing.assert_allclose(model.score(prepared, 20, 40), whole[:, 20:40], rtol=1e-5)
-
-
-def test_only_the_latest_items_are_encoded() -> None:
-    model = build(history=3)
+@both_forms
+def test_only_the_latest_items_are_encoded(form: str) -> None:
+    model = build(form, history=3)
     long, short = np.array([9, 8, 7, 1, 2, 3], np.int32), np.array([1, 2, 3], np.int32)
-    np.testing.assert_array_equal(model.prepare([long]), model.prepare([short]))
+    np.testing.assert_array_equal(model.score(model.prepare([long]), 0, 60), model.score(model.prepare([short]), 0, 60))
 
 
-def test_refuses_a_catalogue_without_codes_and_lists_longer_than_the_beam() -> None:
+@both_forms
+def test_content_is_part_of_what_is_encoded(form: str) -> None:
+    rng = np.random.default_rng(0)
+    space = item_space()
+    vectors = [rng.standard_normal((60, 5)).astype(np.float32) for _ in range(2)]
+    models = [
+        build(form, ItemSpace(space.item_ids, space.titles, space.codes, space.codebook_sizes, v), content="sum")
+        for v in vectors
+    ]
+    first, second = (model.score(model.prepare([np.array([1, 2], np.int32)]), 0, 60) for model in models)
+    assert not np.allclose(first, second)
+    assert EncoderDecoder.edges(models[0].config) == {"codes", "embeddings"}
+    assert EncoderDecoder.edges(build(form).config) == {"codes"}
+    with pytest.raises(ConfigError, match="content=sum: needs the items' vectors; give --embeddings"):
+        build(form, content="sum")
+
+
+@both_forms
+def test_refuses_a_catalogue_without_codes_and_lists_longer_than_the_beam(form: str) -> None:
     with pytest.raises(ConfigError, match="give --codes"):
-        EncoderDecoder(EncoderDecoderConfig(), ItemSpace(["a"], ["A"]))
+        build(form, ItemSpace(["a"], ["A"]))
+    with pytest.raises(ConfigError, match="beam_size: 5 beams cannot give lists of 6"):
+        build(form, beam_size=5).recommend([np.array([1], np.int32)], 6, mask_seen=True)
+
+
+def test_heads_divide_the_width_but_for_t5s() -> None:
     with pytest.raises(ConfigError, match="heads=3 does not divide width=16"):
         resolve(EncoderDecoderConfig, {"width": 16, "heads": 3})
-    with pytest.raises(ConfigError, match="beam_size: 5 beams cannot give lists of 6"):
-        build(beam_size=5).recommend([np.array([1], np.int32)], 6, mask_seen=True)
+    assert resolve(EncoderDecoderConfig, {"width": 16, "heads": 3, "form": "t5"}).heads == 3

@@ -30,7 +30,7 @@ def train(folder: str, die_at: int = -1, signal: int = 0) -> EncoderDecoder:
         config=TrainingConfig(epochs=3, batch_size=64, warmup_steps=3),
         run=Run("killed", device="cpu", checkpoints=folder, checkpoint_seconds=0, quiet=True),
         fingerprint="f" * 64,
-        validate=lambda: {"ndcg_10": model.positions.abs().sum().item()},
+        validate=lambda: {"ndcg_10": model.form.encoder.positions.abs().sum().item()},
         monitor="ndcg_10",
     )
     return model
