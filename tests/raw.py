@@ -81,6 +81,13 @@ def write_amazon(folder: Path, items: object | None = None, histories: object | 
     return folder
 
 
+def write_several(folder: Path) -> Path:
+    """A folder with films and products, each in a folder of its own."""
+    write_atomic(folder / "films")
+    write_amazon(folder / "tools")
+    return folder
+
+
 def write_reviews(
     folder: Path,
     release: int,

@@ -115,7 +115,7 @@ def read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tu
         events, collected = collect(
             batches(),
             rows,
-            timestamps=reader.has_timestamps,
+            timestamps=reader.has_timestamps or reader.times_only_sort,
             ratings=reader.has_ratings,
             roles=reader.has_roles,
             per_second=reader.per_second,
@@ -131,10 +131,14 @@ def read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tu
     return events, collected
 
 
-def digests(reader: Source) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file that the dataset was made from."""
-    paths = (reader.items_file, reader.events_file, *reader.other_files)
-    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
+def digests(reader: Source, folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file that the dataset was made from, by its path in the folder of raw data."""
+    paths = dict.fromkeys((reader.items_file, reader.events_file, *reader.other_files))
+    return {_within(path, folder): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
+
+
+def _within(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def _ties(ids: list[str], config: Config) -> NDArray[np.int32] | None:

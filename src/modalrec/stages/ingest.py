@@ -39,6 +39,8 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
         events, collected = read_events(reader, items, config, run)
         chosen = select(events, collected, config, reader.parts)
         del events
+        if reader.times_only_sort:
+            chosen.events = replace(chosen.events, timestamps=None)
         chosen.events, users, kept = chosen.events.renumbered()
         numbers: dict[str, float] = {
             "rows_read": collected.rows,
@@ -73,7 +75,7 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
             "summary": chosen.summary,
             "bad_images": bad,
             "source": reader.counts,
-            "source_files": digests(reader),
+            "source_files": digests(reader, source),
             "splits": list(splits),
             **({"parts": chosen.counts} if chosen.counts else {}),
             **say_published(chosen, config, run),

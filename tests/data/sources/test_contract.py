@@ -9,9 +9,15 @@ from modalrec import plugins
 from modalrec.config import Config
 from modalrec.data.sources import ITEM_ROWS, Source
 from modalrec.testing.configs import ConfigContract
-from tests.raw import write_amazon, write_atomic, write_sessions, write_tables
+from tests.raw import write_amazon, write_atomic, write_sessions, write_several, write_tables
 
-WRITERS = {"amazon": write_amazon, "movielens": write_atomic, "tables": write_tables, "sessions": write_sessions}
+WRITERS = {
+    "amazon": write_amazon,
+    "movielens": write_atomic,
+    "tables": write_tables,
+    "sessions": write_sessions,
+    "several": write_several,
+}
 
 
 @pytest.mark.parametrize("name", plugins.discover("sources"), scope="class")

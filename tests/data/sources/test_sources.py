@@ -9,9 +9,15 @@ from pydantic import ValidationError
 from modalrec import plugins
 from modalrec.config import dump
 from modalrec.data.sources import EVENT_ROWS, ITEM_ROWS, Source
-from tests.raw import write_amazon, write_atomic, write_sessions, write_tables
+from tests.raw import write_amazon, write_atomic, write_sessions, write_several, write_tables
 
-MAKERS = {"movielens": write_atomic, "amazon": write_amazon, "tables": write_tables, "sessions": write_sessions}
+MAKERS = {
+    "movielens": write_atomic,
+    "amazon": write_amazon,
+    "tables": write_tables,
+    "sessions": write_sessions,
+    "several": write_several,
+}
 NAMES = list(plugins.discover("sources"))
 
 
@@ -56,7 +62,8 @@ def test_batches_have_the_columns_of_their_kind(source):
 
 def test_times_and_ratings_are_there_when_said_so(source):
     table = pa.Table.from_batches(source.interactions())
-    for column, there in (("timestamp", source.has_timestamps), ("rating", source.has_ratings)):
+    times = source.has_timestamps or source.times_only_sort
+    for column, there in (("timestamp", times), ("rating", source.has_ratings)):
         assert table[column].null_count == (0 if there else table.num_rows)
 
 

@@ -35,7 +35,8 @@ EVENT_ROWS = pa.schema(
     ]
 )
 """One row an event, in the file's order. `timestamp` counts `Source.per_second` since 1970, null throughout in
-order-only sources. `role` is the place of the event's part in `Source.parts`, or `CONTEXT`; null without both."""
+order-only sources (see `Source.times_only_sort`). `role` is the place of the event's part in `Source.parts`, or
+`CONTEXT`; null without both."""
 
 CONTEXT = -1
 """The role of an event that only tells when its user was active: dropped once sessions are cut; its item may be ""."""
@@ -57,6 +58,7 @@ class Source(ABC):
         has_roles: Whether events have a role.
         parts: Names of parts that are split already: `train`, then `valid` where it is given, then the test sets.
         suggested: Settings of ingest that suit this source, for those that the user leaves open.
+        times_only_sort: Timestamps are no times: they order the events of each user, and go then.
     """
 
     Config: ClassVar[type[Config]]
@@ -71,6 +73,7 @@ class Source(ABC):
     has_roles: bool = False
     parts: tuple[str, ...] = ()
     suggested: Mapping[str, Any] = {}
+    times_only_sort: bool = False
 
     @abstractmethod
     def __init__(self, config: Any, folder: Path) -> None:
