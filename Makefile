@@ -5,6 +5,7 @@ RECIPE ?= semantic_id
 PRESET ?=
 ARGS ?=
 GRU4REC_OFFICIAL ?=
+PEERS ?=
 REGISTRY ?=
 TAG ?=
 OUT ?= pipelines/compiled
@@ -40,8 +41,8 @@ endif
 test: setup ## Run all tests
 	$(BIN)/pytest -n 2
 
-bench: setup ## Measure against what others would use, side by side: make bench [GRU4REC_OFFICIAL=DIR] [ARGS=...]
-	$(BIN)/python -m tests.benchmarks $(if $(GRU4REC_OFFICIAL),--gru4rec-official "$(GRU4REC_OFFICIAL)") $(ARGS)
+bench: setup ## Measure against what others would use, side by side: make bench [GRU4REC_OFFICIAL=DIR] [PEERS=DIR] [ARGS=...]
+	$(BIN)/python -m tests.benchmarks $(if $(GRU4REC_OFFICIAL),--gru4rec-official "$(GRU4REC_OFFICIAL)") $(if $(PEERS),--peers "$(PEERS)") $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -15,7 +15,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def names() -> list[str]:
     """The measurements there are."""
-    return [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if info.name != "__main__"]
+    return [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if not info.name.startswith("_")]
 
 
 def main() -> int:
@@ -25,10 +25,13 @@ def main() -> int:
     parser.add_argument(
         "--gru4rec-official", metavar="DIR", help="your checkout of hidasib/GRU4Rec_PyTorch_Official, for gru4rec"
     )
+    parser.add_argument("--peers", metavar="DIR", help="your venv with RecBole and RecTools, for sequential")
     given = parser.parse_args()
     environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
     if given.gru4rec_official:
         environment["GRU4REC_OFFICIAL"] = str(Path(given.gru4rec_official).resolve())
+    if given.peers:
+        environment["PEERS"] = str(Path(given.peers).resolve())
     failed = 0
     for name in given.names or names():
         print(f"\n== {name}", flush=True)
