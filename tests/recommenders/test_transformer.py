@@ -9,7 +9,7 @@ from torch import nn
 
 from modalrec.config import resolve
 from modalrec.errors import ConfigError
-from modalrec.recommenders._content import Content, whitened
+from modalrec.recommenders._content import Content, whitened, whitening
 from modalrec.recommenders._transformer import Block, CausalTransformer, TransformerConfig, _turned, _turns
 
 SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
@@ -95,6 +95,46 @@ def test_whitened_vectors_have_unit_covariance_and_missing_ones_stay_zero() -> N
     assert white.shape == (500, 5)
     assert not white[7].any()
     np.testing.assert_allclose(np.cov(np.delete(white, 7, 0), rowvar=False), np.eye(5), atol=1e-4)
+
+
+def test_whitening_is_a_function_of_the_vectors_alone() -> None:
+    """What is found on some vectors whitens others in the same axes."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.standard_normal((50, 4)).astype(np.float32) for _ in range(2))
+    before = first.copy()
+    by = whitening(first)
+    np.testing.assert_array_equal(whitened(first, by), whitened(first))
+    together = whitened(np.concatenate([first, second]), by)
+    np.testing.assert_array_equal(together[50:], whitened(second, by))
+    np.testing.assert_array_equal(first, before)
+    single = whitened(first[:1])
+    np.testing.assert_array_equal(single, first[:1])
+
+
+def test_a_projection_takes_its_whitening_with_it() -> None:
+    """To another catalogue, whose own directions are others and may be fewer."""
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((60, 5)).astype(np.float32)
+    second = (rng.standard_normal((40, 5)) * [1, 9, 1, 3, 1e-6]).astype(np.float32)
+    source, target = (Content(vectors, 3, whiten=True) for vectors in (first, second))
+    assert target.projection.in_features == 4
+    target.load_state_dict(source.state_dict())
+    expected = (
+        torch.from_numpy(whitened(second, whitening(first))) @ source.projection.weight.T + source.projection.bias
+    )
+    torch.testing.assert_close(target(slice(None)), expected)
+    again = Content(second, 3, whiten=True)
+    again.load_state_dict(target.state_dict())
+    assert torch.equal(again(slice(None)), target(slice(None)))
+    own = Content(first, 3, whiten=True)
+    own.load_state_dict(source.state_dict())
+    assert torch.equal(own(slice(None)), source(slice(None)))
+
+
+def test_weights_for_vectors_of_another_width_are_refused() -> None:
+    source, target = (Content(np.eye(6, width, dtype=np.float32), 3, whiten=True) for width in (5, 4))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        target.load_state_dict(source.state_dict())
 
 
 def test_content_is_looked_up_by_item_and_never_trained() -> None:

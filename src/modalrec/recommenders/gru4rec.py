@@ -140,6 +140,7 @@ class GRU4Rec(Recommender, Scorer):
 
     Config = GRU4RecConfig
     exact: ClassVar[bool] = True
+    item_tensors: ClassVar[frozenset[str]] = frozenset({"item_vectors", "item_bias", "input_vectors", "first.rows"})
     training_defaults: ClassVar[dict[str, Any]] = {
         "epochs": 10,
         "batch_size": 64,

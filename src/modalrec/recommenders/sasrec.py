@@ -61,6 +61,7 @@ class Sasrec(Recommender, Scorer):
 
     Config = SasrecConfig
     exact = True
+    item_tensors = frozenset({"ids.weight"})
     config: SasrecConfig
 
     def __init__(self, config: SasrecConfig, items: ItemSpace) -> None:
