@@ -10,9 +10,11 @@ from torch.nn import functional as F
 from modalrec.config import resolve
 from modalrec.data.splits import VALID
 from modalrec.errors import ConfigError
+from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.recommenders import ItemSpace, Recommender
 from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
 from modalrec.testing.recommenders import RecommenderContract, item_space, walks
+from tests.evaluation.tiny import make_sequences
 
 SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
 
@@ -39,6 +41,15 @@ class Contract(RecommenderContract):
 
 class TestSumOfIdAndContent(Contract):
     settings = {"content": "sum", "norm": "post", "positions": "rotary"}
+
+
+class TestNeighbours(Contract):
+    settings = {"neighbours": 2.0}
+
+    def build(self, seed: int = 0) -> Recommender:
+        model = super().build(seed)
+        model.batches(walks().train(), 8, 0, augment=False)
+        return model
 
 
 class TestContentOnly(Contract):
@@ -78,6 +89,24 @@ def test_many_samples_make_the_whole_softmax() -> None:
         torch.testing.assert_close(sampled.loss(batch)["loss"], whole.loss(batch)["loss"], rtol=0.01, atol=0)
 
 
+def test_neighbours_add_item_knns_scores_over_their_best() -> None:
+    sequences = walks()
+    plain, model = build(), build(neighbours=3.0)
+    model.batches(sequences.train(), 8, 0, augment=False)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    histories = sequences.histories(sequences.targets(VALID))[:20]
+    knn = ItemKNN(sequences)
+    counts = knn.score(knn.prepare(histories), 0, 60) - knn.popularity
+    expected = plain.score(plain.prepare(histories), 0, 60) + 3 * counts / counts.max(1, keepdims=True)
+    np.testing.assert_allclose(model.score(model.prepare(histories), 0, 60), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_neighbours_of_a_history_that_nobody_shares_add_nothing() -> None:
+    model = build(neighbours=3.0)
+    model.batches(make_sequences([[0, 1, 2, 3, 5], [4, 6, 4, 4]], 60).train(), 8, 0, augment=False)
+    assert model.neighbours.shares([np.array([9], np.int32)]).nnz == 0
+
+
 @pytest.mark.parametrize(
     ("calibration", "beta"), [(0.0, 1.0), (1.0, 30 / 59), (0.75, 30 / 59 * (0.25 * 59 / 30 + 0.75))]
 )
@@ -115,8 +144,10 @@ def test_content_is_asked_for_by_the_settings() -> None:
         Sasrec(resolve(SasrecConfig, {"content": "sum"}), item_space())
 
 
-def test_scores_are_the_products_that_lists_are_ordered_by() -> None:
-    model = build(content="sum")
+@pytest.mark.parametrize("neighbours", [0.0, 2.0])
+def test_scores_are_the_products_that_lists_are_ordered_by(neighbours: float) -> None:
+    model = build(content="sum", neighbours=neighbours)
+    model.batches(walks().train(), 8, 0, augment=False)
     histories = walks().histories(walks().targets(VALID))[:20]
     prepared = model.prepare(histories)
     scores = model.score(prepared, 0, 60)

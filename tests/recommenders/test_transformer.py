@@ -116,29 +116,37 @@ def test_a_projection_takes_its_whitening_with_it() -> None:
     rng = np.random.default_rng(0)
     first = rng.standard_normal((60, 5)).astype(np.float32)
     second = (rng.standard_normal((40, 5)) * [1, 9, 1, 3, 1e-6]).astype(np.float32)
-    source, target = (Content(vectors, 3, whiten=True) for vectors in (first, second))
+    source, target = (Content(vectors, 3, std=1.0) for vectors in (first, second))
     assert target.projection.in_features == 4
     target.load_state_dict(source.state_dict())
     expected = (
         torch.from_numpy(whitened(second, whitening(first))) @ source.projection.weight.T + source.projection.bias
     )
     torch.testing.assert_close(target(slice(None)), expected)
-    again = Content(second, 3, whiten=True)
+    again = Content(second, 3, std=1.0)
     again.load_state_dict(target.state_dict())
     assert torch.equal(again(slice(None)), target(slice(None)))
-    own = Content(first, 3, whiten=True)
+    own = Content(first, 3, std=1.0)
     own.load_state_dict(source.state_dict())
     assert torch.equal(own(slice(None)), source(slice(None)))
 
 
 def test_weights_for_vectors_of_another_width_are_refused() -> None:
-    source, target = (Content(np.eye(6, width, dtype=np.float32), 3, whiten=True) for width in (5, 4))
+    source, target = (Content(np.eye(6, width, dtype=np.float32), 3, std=1.0) for width in (5, 4))
     with pytest.raises(RuntimeError, match="size mismatch"):
         target.load_state_dict(source.state_dict())
 
 
 def test_content_is_looked_up_by_item_and_never_trained() -> None:
     vectors = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
-    content = Content(vectors, 3, whiten=False)
+    content = Content(vectors, 3, std=1.0, whiten=False)
     torch.testing.assert_close(content(torch.tensor([2, 5])), content(slice(None))[[2, 5]])
     assert [name for name, _ in content.named_parameters()] == ["projection.weight", "projection.bias"]
+
+
+def test_items_that_are_alike_begin_as_neighbours() -> None:
+    vectors = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32) * [9, 5, 3, 2, 1, 1]
+    start = Content(vectors.astype(np.float32), 4, std=0.5)(slice(None)).detach().numpy()
+    np.testing.assert_allclose(start, 0.5 * whitened(vectors.astype(np.float32))[:, :4], atol=1e-5)
+    leading = np.abs(np.corrcoef(start[:, 0], vectors[:, 0])[0, 1])
+    assert leading > 0.95

@@ -46,15 +46,19 @@ def write_dataset(folder: Path, texts: Sequence[str | None], pictures: Mapping[i
 
 
 def write_embeddings(
-    folder: Path, vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_] | None = None, stage: str = "fuse"
+    folder: Path,
+    vectors_ND: NDArray[np.float32],
+    present_N: NDArray[np.bool_] | None = None,
+    stage: str = "fuse",
+    item_ids: list[str] | None = None,
 ) -> Path:
-    """An Embeddings artifact with these vectors, of items `i0`, `i1`, ..."""
+    """An Embeddings artifact with these vectors, by default of items `i0`, `i1`, ..."""
     with (
         write_artifact(folder, "embeddings", stage=stage, config=Config(), seed=0, inputs={}) as work,
         EmbeddingsWriter(work.folder, vectors_ND.shape[1]) as writer,
     ):
         flags = np.ones(len(vectors_ND), bool) if present_N is None else present_N
-        writer.write([f"i{row}" for row in range(len(vectors_ND))], flags, vectors_ND)
+        writer.write(item_ids or [f"i{row}" for row in range(len(vectors_ND))], flags, vectors_ND)
     return folder
 
 

@@ -25,13 +25,18 @@ class Content(nn.Module):
 
     The directions are those of the catalogue and their order and sign mean nothing elsewhere, so they belong to the
     weights: whoever loads them, for this catalogue or another, whitens as the projection has learnt it.
+
+    Of whitened vectors the projection starts with the leading directions as they are, each with a deviation of `std`:
+    items that are alike begin as neighbours.
     """
 
     mean: Tensor
     directions: Tensor
     vectors: Tensor
 
-    def __init__(self, vectors_NV: NDArray[np.float32], width: int, *, whiten: bool, dropout: float = 0.0) -> None:
+    def __init__(
+        self, vectors_NV: NDArray[np.float32], width: int, *, std: float, whiten: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.given_NV, self.whiten = vectors_NV, whiten
         if whiten:
@@ -42,6 +47,11 @@ class Content(nn.Module):
         self.register_buffer("vectors", torch.from_numpy(vectors_NV), persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(vectors_NV.shape[1], width)
+        nn.init.zeros_(self.projection.bias)
+        if whiten:
+            nn.init.eye_(self.projection.weight).data.mul_(std)
+        else:
+            nn.init.normal_(self.projection.weight, std=std)
 
     def forward(self, items: Tensor | slice) -> Tensor:
         """Projected vectors [..., D] of items."""
@@ -51,23 +61,24 @@ class Content(nn.Module):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Takes over the whitening among the weights, and how many directions it has."""
         mean, directions = state.get(f"{prefix}mean"), state.get(f"{prefix}directions")
-        same_width = mean is not None and directions is not None and mean.shape == self.given_NV.shape[1:]
-        if self.whiten and same_width and not self._whitens_by(mean, directions):
-            device, width = self.directions.device, self.projection.out_features
-            if directions.shape != self.directions.shape:
-                self.directions = torch.empty_like(directions, device=device)
-                self.projection = nn.Linear(directions.shape[1], width, device=device)
-            white_NR = whitened(self.given_NV, Whitening(mean.cpu().numpy(), directions.cpu().numpy()))
-            self.vectors = torch.from_numpy(white_NR).to(device)
+        if self.whiten and mean is not None and directions is not None and mean.shape == self.mean.shape:
+            self._whiten_by(mean, directions)
         super()._load_from_state_dict(state, prefix, *rest)
 
-    def _whitens_by(self, mean: Tensor, directions: Tensor) -> bool:
-        same = directions.shape == self.directions.shape and torch.equal(mean.to(self.mean.device), self.mean)
-        return same and torch.equal(directions.to(self.directions.device), self.directions)
+    def _whiten_by(self, mean_V: Tensor, directions_VR: Tensor) -> None:
+        device = self.directions.device
+        mean_V, directions_VR = mean_V.to(device), directions_VR.to(device)
+        if directions_VR.shape != self.directions.shape:
+            self.directions = torch.empty_like(directions_VR)
+            self.projection = nn.Linear(directions_VR.shape[1], self.projection.out_features, device=device)
+        elif torch.equal(mean_V, self.mean) and torch.equal(directions_VR, self.directions):
+            return
+        white_NR = whitened(self.given_NV, Whitening(mean_V.cpu().numpy(), directions_VR.cpu().numpy()))
+        self.vectors = torch.from_numpy(white_NR).to(device)
 
 
 def whitening(vectors_NV: NDArray[np.float32], floor: float = 1e-4) -> Whitening:
-    """What gives vectors [N, V] a mean of zero and unit variance in each principal direction.
+    """What gives vectors [N, V] a mean of zero and unit variance in each principal direction, the largest ones first.
 
     Rows of zeros (no content) do not count; without two others everything stays as it is.
 
@@ -81,7 +92,7 @@ def whitening(vectors_NV: NDArray[np.float32], floor: float = 1e-4) -> Whitening
         return Whitening(np.zeros(width, np.float32), np.eye(width, dtype=np.float32))
     mean_V = rows.mean(0)
     variances, directions_VV = np.linalg.eigh(np.atleast_2d(np.cov(rows - mean_V, rowvar=False)))
-    kept = variances > floor * variances.max()
+    kept = np.flatnonzero(variances > floor * variances.max())[::-1]
     scaled_VR = directions_VV[:, kept] / np.sqrt(variances[kept])
     return Whitening(mean_V.astype(np.float32), np.ascontiguousarray(scaled_VR, np.float32))
 

@@ -1,6 +1,5 @@
 """What both forms of `encoder_decoder` are: an encoder of histories and a decoder that beams and tries can drive."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -81,10 +80,7 @@ class ItemCodes(nn.Module):
         if content:
             if items.content is None:
                 raise ConfigError("recommender.content=sum: needs the items' vectors; give --embeddings")
-            self.content = Content(items.content, width, whiten=True)
-            projection = self.content.projection
-            nn.init.normal_(projection.weight, std=std / math.sqrt(projection.in_features))
-            nn.init.zeros_(projection.bias)
+            self.content = Content(items.content, width, std=std)
 
     def forward(self, items: Tensor) -> Tensor:
         """Embeddings [..., L, D] of items' codes; the content is in each of them."""

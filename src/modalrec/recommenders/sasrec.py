@@ -2,17 +2,18 @@
 
 SASRec (Kang and McAuley 2018, arXiv 1808.09781) with what was learnt since: cross-entropy over the whole catalogue at
 every position instead of one sampled negative (Klenitskiy and Vasilev 2023, arXiv 2309.07602), and items that are more
-than an ID: their content's vector stands for them alone, or is added to the ID's.
+than an ID: their content's vector stands for them alone, or is added to the ID's. Item-KNN's scores can be added too.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,12 +21,16 @@ from modalrec.data.sequences import Sequences
 from modalrec.errors import ConfigError
 from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
 from modalrec.recommenders._content import Content
+from modalrec.recommenders._neighbours import Neighbours
 from modalrec.recommenders._transformer import CausalTransformer, TransformerConfig, latest
 from modalrec.training.batches import Batches
 from modalrec.training.softmax import catalogue_cross_entropy
 from modalrec.training.windows import PAD, Windows
 
 # B histories, T positions, P positions of a batch that have a target, N items, D width, S sampled items.
+
+STD = 0.02
+"""Deviation of the items' first vectors."""
 
 
 class SasrecConfig(TransformerConfig):
@@ -37,6 +42,7 @@ class SasrecConfig(TransformerConfig):
         content_dropout: On the content vectors.
         similarity: Scores are inner products (`dot`) or cosines over `temperature`.
         temperature: Of the cosines.
+        neighbours: Weight of item-KNN's scores, over the best of them, beside the model's own.
         loss: `softmax` over the whole catalogue; `sampled_softmax` and `gbce` over the target and `n_sample` items, for
             catalogues of millions.
         n_sample: Items drawn uniformly for a batch; all its positions share them.
@@ -50,10 +56,19 @@ class SasrecConfig(TransformerConfig):
     content_dropout: float = Field(0.0, ge=0, lt=1)
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = Field(0.07, gt=0)
+    neighbours: float = Field(0.0, ge=0)
     loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
     n_sample: int = Field(256, ge=1)
     calibration: float = Field(0.75, ge=0, le=1)
     drop_items: float = Field(0.3, ge=0, lt=1)
+
+
+class Prepared(NamedTuple):
+    """The state after each history [B, D], every item's vector [N, D], and weighted shares of neighbours [B, N]."""
+
+    states_BD: NDArray[np.float32]
+    items_ND: NDArray[np.float32]
+    shares_BN: sparse.csc_array | None
 
 
 class Sasrec(Recommender, Scorer):
@@ -61,7 +76,7 @@ class Sasrec(Recommender, Scorer):
 
     Config = SasrecConfig
     exact = True
-    item_tensors = frozenset({"ids.weight"})
+    item_tensors = frozenset({"ids.weight", "neighbours.starts", "neighbours.items", "neighbours.counts"})
     config: SasrecConfig
 
     def __init__(self, config: SasrecConfig, items: ItemSpace) -> None:
@@ -71,12 +86,14 @@ class Sasrec(Recommender, Scorer):
         self.ids: nn.Embedding | None = None
         if config.content != "only":
             self.ids = nn.Embedding(len(items), config.width)
-            nn.init.normal_(self.ids.weight, std=0.02)
+            nn.init.normal_(self.ids.weight, std=STD)
         self.content: Content | None = None
         if config.content != "none" and items.content is not None:
-            self.content = Content(items.content, config.width, whiten=config.whiten, dropout=config.content_dropout)
-            nn.init.normal_(self.content.projection.weight, std=0.02 / math.sqrt(self.content.projection.in_features))
+            self.content = Content(
+                items.content, config.width, std=STD, whiten=config.whiten, dropout=config.content_dropout
+            )
         self.encoder = CausalTransformer(config)
+        self.neighbours = Neighbours(len(items)) if config.neighbours else None
 
     @classmethod
     def edges(cls, config: SasrecConfig) -> frozenset[str]:
@@ -85,6 +102,8 @@ class Sasrec(Recommender, Scorer):
 
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
         """Windows of `history + 1` items; see `Recommender.batches`."""
+        if self.neighbours is not None:
+            self.neighbours.learn(train)
         drop = self.config.drop_items if augment else 0.0
         return Windows(train, self.config.history + 1, batch_size, seed, random_offset=augment, drop_items=drop)
 
@@ -128,10 +147,10 @@ class Sasrec(Recommender, Scorer):
         return 1 / self.config.temperature if self.config.similarity == "cosine" else 1.0
 
     def _gbce(self, own_P: Tensor, others_PS: Tensor, n_items: int) -> Tensor:
-        """Generalised binary cross-entropy [P], mean over the items scored (Petrov and Macdonald 2023, arXiv 2308.07192).
+        """Generalised binary cross-entropy [P], the mean over the items scored.
 
-        The target's likelihood is taken to the power of beta, which undoes the overconfidence that comes from seeing few
-        of the items that are no target.
+        The target's likelihood is taken to the power of beta, which undoes the overconfidence that comes from seeing
+        few of the items that are no target (Petrov and Macdonald 2023, arXiv 2308.07192).
         """
         n_sample = others_PS.shape[1]
         rate = min(1.0, n_sample / max(1, n_items - 1))
@@ -139,32 +158,34 @@ class Sasrec(Recommender, Scorer):
         return (beta * F.softplus(-own_P) + F.softplus(others_PS).sum(1)) / (n_sample + 1)
 
     @torch.inference_mode()
-    def prepare(self, histories: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The state after each history [B, D], and every item's vector [N, D]."""
+    def prepare(self, histories: Sequence[NDArray[np.int32]]) -> Prepared:
+        """What the scores of all items need."""
         items_ND = self.vectors()
         items_BT, last_B = latest(histories, self.config.history, items_ND.device)
         states_BD = self.encode(items_BT, items_ND)[torch.arange(len(histories), device=items_ND.device), last_B]
-        return (
+        return Prepared(
             (self.scale * self.normalised(states_BD)).cpu().numpy(),
             self.normalised(items_ND).cpu().numpy(),
+            None if self.neighbours is None else self.config.neighbours * self.neighbours.shares(histories),
         )
 
-    def score(self, prepared: Any, begin: int, end: int) -> NDArray[np.float32]:
+    def score(self, prepared: Prepared, begin: int, end: int) -> NDArray[np.float32]:
         """Scores [B, end - begin]; see `Scorer.score`."""
-        states_BD, items_ND = prepared
-        scores: NDArray[np.float32] = states_BD @ items_ND[begin:end].T
-        return scores
+        scores_BN: NDArray[np.float32] = prepared.states_BD @ prepared.items_ND[begin:end].T
+        return scores_BN if prepared.shares_BN is None else scores_BN + prepared.shares_BN[:, begin:end].toarray()
 
-    def score_into(self, prepared: Any, begin: int, end: int, out: NDArray[np.float32]) -> None:
+    def score_into(self, prepared: Prepared, begin: int, end: int, out: NDArray[np.float32]) -> None:
         """See `Scorer.score_into`."""
-        states_BD, items_ND = prepared
-        np.matmul(states_BD, items_ND[begin:end].T, out=out)
+        np.matmul(prepared.states_BD, prepared.items_ND[begin:end].T, out=out)
+        if prepared.shares_BN is not None:
+            out += prepared.shares_BN[:, begin:end].toarray()
 
-    def score_of(self, prepared: Any, items: NDArray[np.int32]) -> NDArray[np.float32]:
+    def score_of(self, prepared: Prepared, items: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Scorer.score_of`."""
-        states_BD, items_ND = prepared
-        scores: NDArray[np.float32] = np.einsum("bd,bd->b", states_BD, items_ND[items])
-        return scores
+        scores_B: NDArray[np.float32] = np.einsum("bd,bd->b", prepared.states_BD, prepared.items_ND[items])
+        if prepared.shares_BN is None:
+            return scores_B
+        return scores_B + prepared.shares_BN.tocsr()[np.arange(len(items)), items]
 
     @torch.inference_mode()
     def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:

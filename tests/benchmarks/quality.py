@@ -1,0 +1,167 @@
+"""How good every recommender is, beside cheap baselines: the README's tables of quality.
+
+Leave-one-out, the whole catalogue ranked, items of the history left out, ties against the model. Settings are chosen on
+the validation part alone, out of as many for each trained recommender (`python -m tests.benchmarks.quality DATASET
+--tune` measures them all), and the test part is ranked once for each of three seeds. A trained model is kept in
+`out/cache/quality`, so an interrupted run goes on. One process takes some hours: give names of rows to share the work.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from modalrec.artifacts import read_manifest
+from tests.benchmarks._quality_data import MAKERS, prepared, real_data, stage
+from tests.benchmarks._quality_settings import CHOSEN, TRIED, row_names
+
+BASELINES = ("popularity", "item_knn", "content_nn", "item_knn_content")
+SAMPLES = 2000
+CUTOFF = 10
+
+
+def main(argv: Sequence[str] = ()) -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality", description=__doc__)
+    parser.add_argument("datasets", nargs="*", metavar="DATASET", help=", ".join(MAKERS))
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="of the table; all by default")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tune", action="store_true", help="measure every setting that was tried, on validation")
+    given = parser.parse_args(argv)
+    if real_data() is None:
+        print("skipped: set MODALREC_DATA to the folder of real data")
+        return
+    for dataset in given.datasets or MAKERS:
+        print(f"\n{dataset}", flush=True)
+        for row in given.rows or row_names(dataset):
+            if given.tune:
+                tune(dataset, row)
+            else:
+                measure(dataset, row, given.seeds)
+        if not given.tune:
+            table(dataset, given.rows or row_names(dataset), given.seeds)
+
+
+def tune(dataset: str, row: str) -> None:
+    """Prints the validation metrics of every setting that was tried for a row."""
+    for overrides in TRIED[row]:
+        settings = merged(CHOSEN["scientific"][row], overrides)
+        folder = trained(dataset, row, settings, seed=0)
+        found = read_manifest(folder, "model").statistics
+        print(
+            f"{row:<24} valid ndcg_10 {found['valid_ndcg_10']:.4f}  recall_10 {found['valid_recall_10']:.4f}  epoch "
+            f"{found['best_epoch']}/{found['epochs']}  {json.dumps(overrides)}",
+            flush=True,
+        )
+
+
+def trained(dataset: str, row: str, settings: dict[str, Any], seed: int) -> Path:
+    """The folder of a model with these settings, trained unless it is there."""
+    source = prepared(dataset)
+    settings = dict(settings)
+    codes, vectors = settings.pop("codes", None), settings.pop("embeddings", "embeddings")
+    key = hashlib.sha256(json.dumps([settings, codes, vectors, seed], sort_keys=True).encode()).hexdigest()[:12]
+    folder = source / "models" / f"{row}-{seed}-{key}"
+    if not (folder / "manifest.json").is_file():
+        edges = {"dataset": source / "dataset", "model": folder}
+        if codes:
+            edges["codes"] = source / f"codes_{codes}"
+        if settings["recommender"].get("content", "none") != "none":
+            edges["embeddings"] = source / vectors
+        stage("finetune", settings=settings, seed=seed, **edges)
+    return folder
+
+
+def measure(dataset: str, row: str, seeds: int) -> None:
+    """Trains and ranks the test part, once for each seed."""
+    settings = CHOSEN[dataset][row]
+    for seed in range(settings.get("seeds", seeds)):
+        chosen = {key: value for key, value in settings.items() if key != "seeds"}
+        model = trained(dataset, row, chosen, seed)
+        place = evaluation(dataset, row, seed)
+        digest = read_manifest(model, "model").digest
+        if place.is_dir() and read_manifest(place, "evaluation").inputs["model"] != digest:
+            shutil.rmtree(place)
+        if not place.is_dir():
+            source = prepared(dataset)
+            judged = {"ties": "report", "list_length": 20, "gallery_users": 0}
+            edges = {"embeddings": source / chosen.get("embeddings", "embeddings")}
+            if read_manifest(model, "model").inputs.get("embeddings") is None:
+                edges = {"embeddings": source / "embeddings"}
+            metrics = stage("evaluate", source / "dataset", model, place, settings=judged, seed=seed, **edges)
+            agreement = f", beam agreement {metrics['beam_agreement_10']:.3f}" if "beam_agreement_10" in metrics else ""
+            found = f"recall_10 {metrics['recall_10']:.4f}, ndcg_10 {metrics['ndcg_10']:.4f}"
+            print(f"{row}, seed {seed}: {found}{agreement}", flush=True)
+
+
+def evaluation(dataset: str, row: str, seed: int) -> Path:
+    """Where the test part's ranks of a row are kept."""
+    return prepared(dataset) / "evaluations" / f"{row}-{seed}"
+
+
+def table(dataset: str, rows: Sequence[str], seeds: int) -> None:
+    """Means over seeds with their spread, intervals over users, and differences to two baselines."""
+    anyone = evaluation(dataset, rows[0], 0)
+    per_user = {name: gains(anyone, name)[None] for name in BASELINES}
+    per_user |= {
+        row: np.stack([gains(evaluation(dataset, row, seed), "model") for seed in range(n_seeds(dataset, row, seeds))])
+        for row in rows
+    }
+    rng = np.random.default_rng(0)
+    users = rng.integers(0, per_user["popularity"].shape[2], (SAMPLES, per_user["popularity"].shape[2]))
+    print("row: recall_10, ndcg_10, each mean (sd over seeds; 95 % interval of the mean over users); then minus")
+    print("item_knn and minus item_knn_content, with intervals")
+    for name, gains_SMU in per_user.items():
+        mean_MU = gains_SMU.mean(0)
+        cells = []
+        for metric in (0, 1):
+            spread = f"{gains_SMU[:, metric].mean(1).std(ddof=1):.4f}" if len(gains_SMU) > 1 else "-"
+            low, high = interval(mean_MU[metric], users)
+            cells.append(f"{mean_MU[metric].mean():.4f} ({spread}; {low:.4f} to {high:.4f})")
+        for other in ("item_knn", "item_knn_content"):
+            for metric in (0, 1):
+                difference_U = mean_MU[metric] - per_user[other][0, metric]
+                low, high = interval(difference_U, users)
+                cells.append(f"{difference_U.mean():+.4f} ({low:+.4f} to {high:+.4f})")
+        print(f"{name:<24} {'  '.join(cells)}", flush=True)
+
+
+def n_seeds(dataset: str, row: str, seeds: int) -> int:
+    """Seeds of a row."""
+    return int(CHOSEN[dataset][row].get("seeds", seeds))
+
+
+def gains(folder: Path, name: str) -> NDArray[np.float64]:
+    """Recall and NDCG of every user, [2, U]."""
+    ranks = pq.read_table(folder / "ranks" / f"{name}.parquet")
+    place_U = ranks["greater"].to_numpy() + ranks["equal"].to_numpy() + 1
+    hit_U = place_U <= CUTOFF
+    return np.stack([hit_U.astype(np.float64), np.where(hit_U, 1 / np.log2(place_U + 1), 0.0)])
+
+
+def interval(values_U: NDArray[np.float64], users: NDArray[np.int64]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a mean over users."""
+    means = np.array([values_U[drawn].mean() for drawn in users])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others over them, one level deep."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in base.items()}
+    for key, value in overrides.items():
+        result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
+    return result
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
