@@ -16,6 +16,7 @@ def quantize(
     text_embeddings: Input[ModalrecEmbeddings] = None,
     image_embeddings: Input[ModalrecEmbeddings] = None,
     dataset: Input[ModalrecDataset] = None,
+    codebook: Input[ModalrecCodes] = None,
 ) -> None:
     """Turn vectors into semantic IDs.
 
@@ -28,6 +29,7 @@ def quantize(
         text_embeddings: Vectors of the texts, for one tower per modality.
         image_embeddings: Vectors of the pictures, for one tower per modality.
         dataset: The histories, for a quantizer that aligns with collaborative vectors; only train events are read.
+        codebook: Codes of other items, whose quantizer codes these; nothing is trained then.
     """
     from components.execute import execute
 
@@ -40,6 +42,7 @@ def quantize(
             "text_embeddings": text_embeddings,
             "image_embeddings": image_embeddings,
             "dataset": dataset,
+            "codebook": codebook,
         },
         outputs={"codes": codes},
         metrics=metrics,

@@ -18,6 +18,7 @@ EDGES = {
     "image_embeddings": "embeddings",
     "embeddings": "embeddings",
     "codes": "codes",
+    "codebook": "codes",
     "pretrained": "model",
     "model": "model",
     "scratch": "model",
@@ -59,7 +60,7 @@ STAGES = {
         (),
         ("codes",),
         "Turn vectors into semantic IDs.",
-        optional=("embeddings", "text_embeddings", "image_embeddings", "dataset"),
+        optional=("embeddings", "text_embeddings", "image_embeddings", "dataset", "codebook"),
     ),
     "pretrain": StageSpec(
         ("dataset",), ("pretrained",), "Train a recommender on perturbed histories.", optional=("codes", "embeddings")

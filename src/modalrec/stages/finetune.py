@@ -26,7 +26,8 @@ def finetune(
         model: Where to write the model.
         codes: Semantic IDs, for models that need them.
         embeddings: Items' vectors, for models that need them.
-        pretrained: The model to start from; without it training starts from random weights.
+        pretrained: The model to start from, perhaps one of another dataset with codes of the same codebook; without it
+            training starts from random weights.
         config: Model and training.
         run: The stage's run.
 

@@ -18,7 +18,9 @@ from modalrec.evaluation.codes import colliding
 from modalrec.quantizers import Quantizer, save_quantizer, save_towers
 from modalrec.quantizers.rqvae import RqvaeConfig
 from modalrec.run import Run
+from modalrec.stages._identity import vector_space
 from modalrec.stages._quantize_code import Divided, all_present, any_present, code, code_all, item_map, relative, usage
+from modalrec.stages._quantize_codebook import load_codebook, settings_of
 from modalrec.stages._quantize_read import Tower, choose_edges, read_partners, read_towers
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.collaborative import AlignedBatches
@@ -55,6 +57,8 @@ class QuantizerTraining(TrainingConfig):
 class Config(configs.Config):
     """How vectors are quantized.
 
+    Where a codebook is given, it brings all settings but `last_level`.
+
     Attributes:
         quantizer: Any quantizer.
         training: How to train it.
@@ -81,11 +85,12 @@ def quantize(
     text_embeddings: Path | None = None,
     image_embeddings: Path | None = None,
     dataset: Path | None = None,
+    codebook: Path | None = None,
     *,
     config: Config,
     run: Run,
 ) -> dict[str, float]:
-    """Trains a quantizer on the items' vectors and gives every item its semantic ID.
+    """Trains a quantizer on the items' vectors, or takes one that is given, and gives every item its semantic ID.
 
     An item without a vector does not take part in training; it gets the codes of the mean of all vectors, and a place
     behind the items that really have these codes.
@@ -96,6 +101,8 @@ def quantize(
         text_embeddings: One vector per item, for one tower per modality.
         image_embeddings: One vector per item, for one tower per modality.
         dataset: Needed by a quantizer with alignment, which reads the train events; test events never enter.
+        codebook: Codes of other items, whose quantizer codes these; nothing is trained then. Equal codes mean the same
+            in both, so that a model can go on from one to the other; only positions may differ in number.
         config: Quantizer and training.
         run: The stage's run.
 
@@ -106,25 +113,32 @@ def quantize(
         `last_level` moved codes, `collisions_left` what is left in the end: none.
 
     Raises:
-        ConfigError: An edge is missing that the settings need.
+        ConfigError: An edge is missing that the settings need, or a setting is not the codebook's.
         DataError: No item has a vector, or one has extreme values.
-        ArtifactError: The embeddings are damaged, or one is not finite.
+        ArtifactError: The embeddings are damaged, one is not finite, or they are not like those of the codebook.
         TrainingError: The training diverged.
     """
+    reused = read_manifest(codebook, "codes") if codebook is not None else None
+    if codebook is not None and reused is not None:
+        config = settings_of(codebook, reused, config)
     given = {"embeddings": embeddings, "text_embeddings": text_embeddings, "image_embeddings": image_embeddings}
     folders = choose_edges(given, config.towers)
     used = {edge: folder for edge, folder in given.items() if folder in folders.values()}
     manifests = {edge: read_manifest(folder, "embeddings") for edge, folder in used.items() if folder}
     towers = read_towers(folders, config.towers == "shared")
-    partners_NP = None
-    if getattr(config.quantizer, "alignment", 0):
+    spaces = {edge: space for edge, manifest in manifests.items() if (space := vector_space(manifest))}
+    trained, partners_NP = None, None
+    if codebook is not None and reused is not None:
+        trained = load_codebook(codebook, reused, towers, folders, manifests)
+        manifests["codebook"] = reused
+    elif getattr(config.quantizer, "alignment", 0):
         width = config.quantizer.collaborative_width
         partners_NP = read_partners(dataset, config.split, width, towers[0].item_ids, run.seed)
         manifests |= {"dataset": read_manifest(dataset, "dataset")} if dataset else {}
     with write_artifact(codes, "codes", stage="quantize", config=config, seed=run.seed, inputs=manifests) as work:
         training = fingerprint("quantize", config, run.seed, manifests)
         learner = _Learner(config, run, training, partners_NP)
-        quantizers = learner.learn(towers)
+        quantizers = learner.learn(towers) if trained is None else learner.take(towers, trained)
         metrics: dict[str, float] = {"items": len(towers[0].item_ids)}
         metrics["items_without_vector"] = int((~any_present(towers)).sum())
         codes_NL, errors_N = code_all(quantizers, towers, learner.divided, config.last_level, metrics)
@@ -142,6 +156,7 @@ def quantize(
         metrics |= usage(codes_NL, sizes) | {"collisions_left": colliding(semantic_ids)}
         metrics |= learner.epochs()
         work.statistics |= {**metrics, "codebook_sizes": sizes, "quantizer": config.quantizer.name}
+        work.statistics["vector_spaces"] = spaces
     if sizes[-1] > max(sizes[:-1]):
         run.say(f"one group of {sizes[-1]:,} items shares all codes: raise quantizer.levels or look for equal items")
     return metrics
@@ -167,6 +182,15 @@ class _Learner:
         if self.config.towers == "shared":
             return [self._train(towers, "")] * len(towers)
         return [self._train([tower], tower.name) for tower in towers]
+
+    def take(self, towers: list[Tower], trained: list[Quantizer]) -> list[Quantizer]:
+        """Quantizers that were trained on other items: none of these are learnt from or held out."""
+        for tower in towers:
+            self.divided.learnt[tower.name] = np.flatnonzero(tower.present_N)
+            self.divided.held_out[tower.name] = np.flatnonzero(~tower.present_N)[:0]
+        device = self.run.torch_device()
+        self.run.say("nothing is trained: the codebook is given")
+        return [quantizer.to(device) for quantizer in trained]
 
     def epochs(self) -> dict[str, float]:
         """How many epochs were trained, of all quantizers, and the best of the last one."""

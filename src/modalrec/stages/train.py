@@ -9,17 +9,18 @@ from pydantic import Field
 
 from modalrec.artifacts import Manifest, write_artifact
 from modalrec.artifacts.files import write_json
-from modalrec.config import Config, dump
+from modalrec.config import Config
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import VALID
-from modalrec.errors import ArtifactError, ConfigError, DataError
+from modalrec.errors import ConfigError, DataError
 from modalrec.evaluation.metrics import measure
 from modalrec.evaluation.ranking import rank
 from modalrec.plugins import any_config, create, discover
-from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save_recommender
+from modalrec.recommenders import ItemSpace, Recommender, save_recommender
 from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
 from modalrec.run import Run
 from modalrec.stages._items import item_space
+from modalrec.stages._transfer import identities, refuse_foreign, start_from
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.loop import TrainingConfig, Validate, fit
 
@@ -84,7 +85,8 @@ def train(
         dataset: The dataset.
         codes: Semantic IDs, for models that need them.
         embeddings: Items' vectors, for models that need them.
-        start: A model of the same shape whose weights training starts from; None starts from random ones.
+        start: A model with the same settings that training starts from, of this dataset or another (see
+            `_transfer.start_from`); None starts from random weights.
         manifests: Of all inputs, by edge.
         augment: Train on the model's perturbed histories.
         config: The stage's configuration.
@@ -96,7 +98,8 @@ def train(
     Raises:
         ConfigError: The model needs an edge that is not given, or differs from the one it starts from.
         DataError: The split has nothing to train on.
-        ArtifactError: The codes are not of this dataset's items.
+        ArtifactError: The codes are not of this dataset's items, or the start was trained with codes or vectors of
+            another meaning, or on events that this dataset tests.
     """
     torch.manual_seed(run.seed)
     training, split = _possible(config, manifests["dataset"], run)
@@ -106,9 +109,10 @@ def train(
     if config.shuffle_histories:
         sequences = sequences.shuffled(run.rng("shuffle"))
     model = _build(config, item_space(dataset, codes, embeddings), manifests)
+    taken: dict[str, int] = {}
     if start is not None:
-        _refuse_foreign(start, manifests, config)
-        _start_from(model, start)
+        refuse_foreign(start, manifests, config, split)
+        taken = start_from(model, start, manifests, run)
     batches = model.batches(sequences.train(), training.batch_size, run.seed, augment)
     if training.epochs and not len(batches.plan(0)):
         raise DataError(f"{dataset}: no user has two train events in the split {config.split}; lower min_user_events")
@@ -130,8 +134,11 @@ def train(
         work.statistics |= {f"valid_{name}": value for name, value in best.items() if "_" in name}
         work.statistics |= {"epochs": len(curves), "best_epoch": best.get("epoch", 0)}
         work.statistics["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        work.statistics |= taken
+        numbers = {**work.statistics, **speed}
+        work.statistics |= identities(manifests)
         work.cost |= speed
-    return {**work.statistics, **speed}
+    return numbers
 
 
 def _possible(config: TrainConfig, dataset: Manifest, run: Run) -> tuple[TrainingConfig, str]:
@@ -150,31 +157,6 @@ def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manife
         raise ConfigError(f"recommender {name}: needs {', '.join(sorted(missing))}; give --{min(missing)}")
     model: Recommender = create("recommenders", config.recommender, items)
     return model
-
-
-def _refuse_foreign(start: Path, manifests: Mapping[str, Manifest], config: TrainConfig) -> None:
-    """Weights that saw another part of the data, or codes of another meaning, are no start."""
-    pretrained = manifests["pretrained"]
-    for edge in ("dataset", "codes", "embeddings"):
-        here = manifests[edge].digest if edge in manifests else None
-        if pretrained.inputs.get(edge) != here:
-            raise ArtifactError(f"{start}: was trained with other {edge}; give the same --{edge}, or pretrain again")
-    for field in ("split", "shuffle_histories", "fit_on"):
-        here = getattr(config, field)
-        there = pretrained.config.get(field, here)
-        if there != here:
-            raise ConfigError(f"{start}: was trained with {field}={there}, this is {here}; pretrain with the same")
-
-
-def _start_from(model: Recommender, start: Path) -> None:
-    source = load_recommender(start)
-    here, there = dump(model.config), dump(source.config)
-    differing = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    if differing or shapes != {name: value.shape for name, value in source.state_dict().items()}:
-        what = ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing) or "the codes"
-        raise ConfigError(f"{start}: cannot start from a model that differs in {what}; pretrain with the same settings")
-    model.load_state_dict(source.state_dict())
 
 
 def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run) -> Validate | None:
