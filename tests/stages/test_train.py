@@ -59,7 +59,7 @@ def test_weights_that_saw_another_part_of_the_data_are_no_start(
 def test_weights_made_for_other_codes_are_no_start(edges: dict[str, Path], tmp_path: Path) -> None:
     """Codes of the same shape and another meaning would go unnoticed."""
     other = ingest(tmp_path, valid_share=0.2)
-    with pytest.raises(ArtifactError, match="was trained with other codes; give the same --codes, quantize these items"):
+    with pytest.raises(ArtifactError, match="was trained with other codes; give the same --codes, quantize"):
         train(tmp_path / "m", other, code(tmp_path, other), pretrained=edges["pretrained"])
     again = code(tmp_path / "again", edges["dataset"], seed=1)
     with pytest.raises(ArtifactError, match="was trained with other codes"):
