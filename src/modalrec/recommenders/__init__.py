@@ -92,8 +92,9 @@ class Recommender(nn.Module, ABC):
         needs: The edges it is built from besides the dataset: "codes", "embeddings".
         exact: It is a `Scorer` too, whose scores of the whole catalogue are its natural way to rank.
         training_defaults: Where the defaults of `TrainingConfig` do not suit it.
-        item_tensors: Names in the state dict of what has a row for every item. A model of another catalogue hands on
-            all other tensors; of these only the rows of items that it knows from the same raw data.
+        item_tensors: Names in the state dict of what belongs to items: parameters with a row an item, and buffers. A
+            model of another catalogue hands on all else, and of these the rows of items that it knows from the same
+            raw data; buffers start fresh.
     """
 
     Config: ClassVar[type[Config]]

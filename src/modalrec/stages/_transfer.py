@@ -108,12 +108,15 @@ def start_from(model: Recommender, start: Path, manifests: Mapping[str, Manifest
     before = _dataset(manifests["pretrained"])
     files = _files(before), _files(manifests["dataset"])
     rows = _known(source, model) if files[0] <= files[1] or files[1] <= files[0] else (torch.zeros(0).long(),) * 2
-    fresh = model.state_dict()
+    fresh, learnt = model.state_dict(), dict(model.named_parameters()).keys()
     state, notes, taken = {}, [], 0
     for name, old in source.state_dict().items():
         new = fresh.get(name)
         if new is None:
             state[name] = old  # refused below
+        elif name in model.item_tensors and name not in learnt:
+            state[name] = new  # counted on the data, as it will be again
+            notes.append(f"{name}: starts fresh")
         elif name in model.item_tensors:
             state[name] = new.clone()
             state[name][rows[1]] = old[rows[0]]
