@@ -83,3 +83,16 @@ def test_planted_collisions_are_there() -> None:
     sequences: Sequences = walks()
     sizes = np.array([len(group_of(item)) for item in range(sequences.n_items)])
     assert set(sizes.tolist()) == {1, 3, 21}
+
+
+@both_forms
+def test_equal_items_are_listed_in_the_order_of_a_ranking_by_all_scores(form: str) -> None:
+    """So that the agreement of both, which compares lists of ten items, is not about the order inside a group."""
+    sequences = walks()
+    model = build(form, colliding(), beam_size=60)
+    targets = sequences.targets(VALID)
+    lists, exhaustive = (
+        rank(model, sequences, targets, mask_seen=True, k=60, run=RUN, exhaustive=exhaustive).top
+        for exhaustive in (False, True)
+    )
+    np.testing.assert_array_equal(lists.items, exhaustive.items)

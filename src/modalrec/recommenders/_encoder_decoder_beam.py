@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from modalrec.data.trie import Trie
 from modalrec.recommenders import TopK
@@ -101,8 +102,15 @@ def _items(trie: Trie, leaves_BW: Tensor, scores_BW: Tensor, k: int, seen_BS: Te
     overrun_BW = real_BWG.sum(2).cumsum(1) > k
     cut_B1 = scores_BW.masked_fill(~overrun_BW, -torch.inf).amax(1, keepdim=True)
     real_BWG &= (scores_BW > cut_B1)[..., None]
-    scores_BX = scores_BW[..., None].masked_fill(~real_BWG, -torch.inf).flatten(1)
-    return TopK.best_of(scores_BX, k, trie.order[places_BWG].flatten(1))
+    # Stable, so that a group's items come in the order of their indices, as they do in a ranking by all scores.
+    scores_BX, order_BX = (
+        scores_BW[..., None].masked_fill(~real_BWG, -torch.inf).flatten(1).sort(dim=1, descending=True, stable=True)
+    )
+    items_BX = trie.order[places_BWG].flatten(1).gather(1, order_BX).masked_fill(scores_BX == -torch.inf, -1)
+    missing = (0, k - scores_BX.shape[1])  # cut where it is negative
+    return TopK(
+        F.pad(items_BX, missing, value=-1).cpu().numpy(), F.pad(scores_BX, missing, value=-torch.inf).cpu().numpy()
+    )
 
 
 def _runs(trie: Trie, room: int) -> Iterator[tuple[int, int]]:

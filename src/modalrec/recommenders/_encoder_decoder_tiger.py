@@ -25,7 +25,7 @@ from modalrec.training.windows import PAD, pad
 # B histories, T items of a history, S its tokens, L levels, V codes of a level, D width, W prefixes.
 
 SPREAD = 2_654_435_761
-"""Knuth's multiplicative hash: neighbouring item numbers get tokens far apart."""
+"""Of Knuth's multiplicative hash: neighbouring numbers get tokens far apart."""
 
 
 class T5Config(Config):
@@ -37,8 +37,8 @@ class T5Config(Config):
         separator: A learnt token after the codes of every item.
         item_positions: A learnt vector for each item's place, counted from the latest, added to its tokens.
         user_tokens: Size of the table of user tokens, 0 for none. A recommender is given a history and no user, so the
-            token is a hash of the user's first item: people who began with the same item share it, unlike TIGER's,
-            which is a hash of the user's number.
+            token is a hash of the semantic ID of the user's first item: people who began with the same item share
+            it, unlike TIGER's, which is a hash of the user's number.
     """
 
     decoder_layers: int = Field(0, ge=0)
@@ -113,10 +113,18 @@ class T5Form(Form):
         real_BS = real_BT.repeat_interleave(x_BTLD.shape[2], 1)
         x_BSD = x_BTLD.flatten(1, 2)
         if self.users is not None:
-            tokens_B = first_B * SPREAD % 2**32 % self.users.num_embeddings
-            x_BSD = torch.cat([self.users(tokens_B)[:, None], x_BSD], dim=1)
+            x_BSD = torch.cat([self.users(self.user_tokens(first_B))[:, None], x_BSD], dim=1)
             real_BS = torch.cat([real_BS.new_ones(batch, 1), real_BS], dim=1)
         return x_BSD, real_BS
+
+    def user_tokens(self, first_B: Tensor) -> Tensor:
+        """The tokens [B] of users by their first item; see `T5Config.user_tokens`."""
+        assert self.users is not None  # noqa: S101 (only asked for where there are some)
+        codes_BL = self.codes.codes_NL[first_B]  # type: ignore[index]
+        hash_B = torch.zeros_like(first_B)
+        for code_B in codes_BL.T:
+            hash_B = (hash_B + code_B + 1) * SPREAD % 2**31
+        return hash_B % self.users.num_embeddings
 
     def levels(self, states: States, codes_BL: Tensor) -> list[Tensor]:
         """The logits [B, V] of every level, each given the true codes before it."""
