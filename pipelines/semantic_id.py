@@ -69,11 +69,12 @@ def pipeline(
     codes = on_gpu(task, gpu).outputs["codes"]
 
     def pretrained_with(name: str, title: str) -> Any:
-        task = pretrain(dataset=dataset, codes=codes, config=config[name], seed=seed)
+        task = pretrain(dataset=dataset, codes=codes, embeddings=embeddings, config=config[name], seed=seed)
         return on_gpu(task.set_display_name(title), gpu).outputs["pretrained"]
 
     def finetuned_with(name: str, title: str, **pretrained: Any) -> Any:
-        task = finetune(dataset=dataset, codes=codes, **pretrained, config=config[name], seed=seed)
+        made_from = {"dataset": dataset, "codes": codes, "embeddings": embeddings, **pretrained}
+        task = finetune(**made_from, config=config[name], seed=seed)
         return on_gpu(task.set_display_name(title), gpu).outputs["model"]
 
     pretrained = pretrained_with("pretrain", "pretrain")

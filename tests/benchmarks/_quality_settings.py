@@ -11,6 +11,7 @@ SASREC: Settings = {
 CAUSAL: Settings = {
     "recommender": {"name": "encoder_decoder", "content": "sum", "dropout": 0.3},
     "training": {"epochs": 30, "batch_size": 128, "learning_rate": 0.002, "patience": 4},
+    "validation_users": 2000,
 }
 GRU4REC: Settings = {
     "recommender": {
@@ -47,7 +48,29 @@ CHOSEN: dict[str, dict[str, Settings]] = {
     "ml_latest_small": SCIENTIFIC,
     "mm_subset": {},
 }
-TRIED: dict[str, list[Settings]] = {}
+_SASREC: list[Settings] = [
+    {},
+    {"recommender": {"dropout": 0.3}},
+    {"recommender": {"width": 128, "heads": 4}},
+    {"recommender": {"similarity": "cosine"}},
+]
+_CAUSAL: list[Settings] = [
+    {},
+    {"recommender": {"dropout": 0.5}},
+    {"recommender": {"width": 64}},
+    {"recommender": {"content": "none"}},
+]
+TRIED: dict[str, list[Settings]] = {
+    "gru4rec": [
+        {},
+        {"recommender": {"layers": [256]}},
+        {"recommender": {"dropout_p_embed": 0.2}},
+        {"training": {"learning_rate": 0.05}},
+    ],
+    **dict.fromkeys(("sasrec_ids", "sasrec_content", "sasrec_both"), _SASREC),
+    **dict.fromkeys(("causal_rqvae", "causal_rq_kmeans"), _CAUSAL),
+}
+"""Over the first setting, four for each trained recommender."""
 
 
 def row_names(dataset: str) -> list[str]:

@@ -12,7 +12,7 @@ from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.recommenders import load_recommender
 from modalrec.stages.configure import configure
 from tests.raw import write_amazon, write_tables
-from tests.stages.trained import code, ingest, run_stage, train, train_all
+from tests.stages.trained import FILMS, code, embed, ingest, run_stage, train, train_all
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +127,21 @@ def test_users_of_one_event_leave_nothing_to_train_on(tmp_path: Path) -> None:
     run_stage("ingest", lenient, source=tmp_path / "raw", dataset=tmp_path / "dataset")
     with pytest.raises(DataError, match="no user has two train events in the split leave_one_out"):
         train(tmp_path / "model", tmp_path / "dataset", code(tmp_path, tmp_path / "dataset"))
+
+
+def test_an_edge_that_the_model_does_not_use_is_left_alone(tmp_path: Path) -> None:
+    """A recipe gives what there is; the model's identity and folder hold what it was made from."""
+    dataset = ingest(tmp_path)
+    codes, embeddings = code(tmp_path, dataset), embed(tmp_path, dataset)
+    folder = tmp_path / "model"
+    recommender = {"name": "sasrec", "width": 8, "history": 8}
+    train(folder, dataset, codes, embeddings=embeddings, recommender=recommender)
+    manifest = read_manifest(folder, "model")
+    assert manifest.inputs.keys() == {"dataset"}
+    items = load_recommender(folder).items
+    assert items.codes is None
+    assert items.content is None
+    both = tmp_path / "both"
+    train(both, dataset, codes, embeddings=embeddings, recommender={**recommender, "content": "sum"})
+    assert read_manifest(both, "model").inputs.keys() == {"dataset", "embeddings"}
+    assert load_recommender(both).items.content.shape == (FILMS, 6)

@@ -59,12 +59,19 @@ def embed(folder: Path, dataset: Path) -> Path:
 
 
 def train(
-    target: Path, dataset: Path, codes: Path, *, epochs: int = 1, pretrained: Path | None = None, **settings: Any
+    target: Path,
+    dataset: Path,
+    codes: Path,
+    *,
+    epochs: int = 1,
+    pretrained: Path | None = None,
+    embeddings: Path | None = None,
+    **settings: Any,
 ) -> Path:
     """A finetuned model."""
     chosen = {"recommender": RECOMMENDER, "training": {"epochs": epochs, "batch_size": 8}, **settings}
-    edges = {"dataset": dataset, "codes": codes} | ({"pretrained": pretrained} if pretrained else {})
-    run_stage("finetune", chosen, **edges, model=target)
+    edges = {"dataset": dataset, "codes": codes, "pretrained": pretrained, "embeddings": embeddings, "model": target}
+    run_stage("finetune", chosen, **{edge: folder for edge, folder in edges.items() if folder})
     return target
 
 

@@ -16,7 +16,7 @@ from modalrec.errors import ConfigError, DataError
 from modalrec.evaluation.metrics import measure
 from modalrec.evaluation.ranking import rank
 from modalrec.plugins import any_config, create, discover
-from modalrec.recommenders import ItemSpace, Recommender, save_recommender
+from modalrec.recommenders import Recommender, save_recommender
 from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
 from modalrec.run import Run
 from modalrec.stages._items import item_space
@@ -83,8 +83,8 @@ def train(
     Args:
         folder: Where to write.
         dataset: The dataset.
-        codes: Semantic IDs, for models that need them.
-        embeddings: Items' vectors, for models that need them.
+        codes: Semantic IDs; left alone by a model that does not need them.
+        embeddings: Items' vectors; left alone by a model that does not need them.
         start: A model with the same settings that training starts from, of this dataset or another (see
             `_transfer.start_from`); None starts from random weights.
         manifests: Of all inputs, by edge.
@@ -108,7 +108,11 @@ def train(
         sequences = sequences.with_valid()
     if config.shuffle_histories:
         sequences = sequences.shuffled(run.rng("shuffle"))
-    model = _build(config, item_space(dataset, codes, embeddings), manifests)
+    used = discover("recommenders")[config.recommender.name].edges(config.recommender)
+    manifests = {edge: found for edge, found in manifests.items() if edge in used | {"dataset", "pretrained"}}
+    codes, embeddings = (codes if "codes" in used else None), (embeddings if "embeddings" in used else None)
+    _refuse_missing(config, used - manifests.keys())
+    model: Recommender = create("recommenders", config.recommender, item_space(dataset, codes, embeddings))
     taken: dict[str, int] = {}
     if start is not None:
         refuse_foreign(start, manifests, config, split)
@@ -150,13 +154,11 @@ def _possible(config: TrainConfig, dataset: Manifest, run: Run) -> tuple[Trainin
     return config.training.model_copy(update={"epochs": 0}), splits[0]
 
 
-def _build(config: TrainConfig, items: ItemSpace, manifests: Mapping[str, Manifest]) -> Recommender:
-    name = config.recommender.name
-    missing = discover("recommenders")[name].edges(config.recommender) - manifests.keys()
+def _refuse_missing(config: TrainConfig, missing: frozenset[str]) -> None:
     if missing:
-        raise ConfigError(f"recommender {name}: needs {', '.join(sorted(missing))}; give --{min(missing)}")
-    model: Recommender = create("recommenders", config.recommender, items)
-    return model
+        raise ConfigError(
+            f"recommender {config.recommender.name}: needs {', '.join(sorted(missing))}; give --{min(missing)}"
+        )
 
 
 def _validation(model: Recommender, sequences: Sequences, config: TrainConfig, run: Run) -> Validate | None:
