@@ -3,8 +3,9 @@
 Each searches 20 beams for the four codes of one of 12,101 items after histories of 20 items, which T5 reads as 80
 tokens. Transformers' side is `generate` with a `prefix_allowed_tokens_fn` that looks a prefix up in a dict. It and our
 T5 have the same weights, but its softmax is over all tokens and ours over the level's, so their lists differ in part;
-the causal form has TIGER's width and 4 layers. Training is by AdamW, on batches of 256 targets (T5) or of 128 windows of up to 21
-items (causal), of histories of 5 to 21 items; scores of all items are what the beam is compared with, for a few users.
+the causal form has TIGER's width and 4 layers. Training is by AdamW, on batches of 256 targets (T5) or of 128 windows
+of up to 21 items (causal), of histories of 5 to 21 items; scores of all items are what the beam is compared with, for a
+few users.
 CPU-seconds by `time.process_time`, the kernel's included.
 """
 
