@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [NAME ...]`: runs the measurements of this folder, all of them or those that are named.
+"""`python -m tests.benchmarks [NAME ...]`: runs the measurements of this folder that take minutes, or those named.
 
 Each is a module with a `main`, run in a process of its own with one thread, so that none disturbs the next.
 """
@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+HOURS = {"quality", "transfer"}
+"""Run when they are named."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -33,7 +35,7 @@ def main() -> int:
     if given.peers:
         environment["PEERS"] = str(Path(given.peers).resolve())
     failed = 0
-    for name in given.names or names():
+    for name in given.names or [name for name in names() if name not in HOURS]:
         print(f"\n== {name}", flush=True)
         code = f"from tests.benchmarks.{name} import main; main()"
         failed += subprocess.run([sys.executable, "-c", code], env=environment).returncode != 0
