@@ -28,11 +28,15 @@ from tests.raw import ROOT
 
 UNIONS = {"all": ("ml_100k", "ml_latest", "scientific"), "films": ("ml_100k", "ml_latest")}
 CODEBOOK = {"quantizer": {"name": "rq_kmeans", "levels": 4, "codebook_size": 256}, "last_level": "distinct"}
-TRAINING = {"batch_size": 128, "learning_rate": 0.0015}
+SASREC = {"name": "sasrec", "dropout": 0.5}
+FULL = {"batch_size": 128, "learning_rate": 0.0015}
 MODELS: dict[str, dict[str, Any]] = {
-    "sasrec_only": {"name": "sasrec", "content": "only", "dropout": 0.5},
-    "sasrec_sum": {"name": "sasrec", "content": "sum", "dropout": 0.5},
-    "causal": {"name": "encoder_decoder", "dropout": 0.3},
+    "sasrec_only": {"recommender": SASREC | {"content": "only"}, "training": FULL},
+    "sasrec_sum": {"recommender": SASREC | {"content": "sum"}, "training": FULL},
+    "causal": {
+        "recommender": {"name": "encoder_decoder", "dropout": 0.3},
+        "training": {"batch_size": 32, "learning_rate": 0.001},
+    },
 }
 JUDGED = {"baselines": [], "bootstrap_samples": 100, "ties": "report"}
 
@@ -151,7 +155,8 @@ def rows_of(texts: Path, dataset: Path, target: Path) -> None:
 def train(name: str, target: Path, folder: Path, model: str, epochs: int, seed: int, start: Path | None = None) -> Path:
     """A model, unless it is there."""
     if not target.exists():
-        settings = {"recommender": MODELS[model], "training": {**TRAINING, "epochs": epochs}, "validation_users": 1000}
+        training = MODELS[model]["training"] | {"epochs": epochs}
+        settings = {**MODELS[model], "training": training, "validation_users": 1000}
         edge = "codes" if model == "causal" else "embeddings"
         given = {"dataset": folder / "dataset", edge: folder / edge} | ({"pretrained": start} if start else {})
         stage(name, settings, seed=seed, **given, **{"model" if name == "finetune" else "pretrained": target})

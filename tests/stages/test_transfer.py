@@ -311,10 +311,6 @@ BUILT = [
 ]
 
 
-def test_every_recommender_is_built_below() -> None:
-    assert {name for name, _ in BUILT} == set(plugins.discover("recommenders"))
-
-
 @pytest.mark.parametrize(("name", "settings"), BUILT)
 def test_tensors_that_depend_on_the_number_of_items_are_declared(name: str, settings: dict[str, Any]) -> None:
     """Else rows of one catalogue's items would go to another's."""
