@@ -96,3 +96,14 @@ def test_equal_items_are_listed_in_the_order_of_a_ranking_by_all_scores(form: st
         for exhaustive in (False, True)
     )
     np.testing.assert_array_equal(lists.items, exhaustive.items)
+
+
+@both_forms
+def test_equal_scores_of_different_ids_are_cut_like_one_group(form: str) -> None:
+    """A model that knows nothing: all items are equal, so a list has room for all of them or for none."""
+    model = build(form, colliding(), beam_size=60)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    history = [np.array([1, 2, 3], np.int32)]
+    assert (model.recommend(history, 57, mask_seen=True).items >= 0).all()
+    assert (model.recommend(history, 56, mask_seen=True).items == -1).all()
