@@ -126,7 +126,8 @@ def start_from(model: Recommender, start: Path, manifests: Mapping[str, Manifest
             both = min(len(old), len(new))
             state[name] = torch.cat([old[:both], new[both:]])
             taken += old[:both].numel()
-            notes.append(f"{name}: {both:,} of {len(new):,} rows are taken over, new positions start fresh")
+            if both < len(new):
+                notes.append(f"{name}: {both:,} of {len(new):,} rows are taken over, new positions start fresh")
         else:
             state[name] = old
             taken += old.numel()
