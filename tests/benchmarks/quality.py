@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from modalrec.artifacts import read_manifest
 from tests.benchmarks._quality_data import MAKERS, prepared, real_data, stage
-from tests.benchmarks._quality_settings import CHOSEN, TRIED, row_names
+from tests.benchmarks._quality_settings import CHOSEN, START, TRIED, over, row_names
 
 BASELINES = ("popularity", "item_knn", "content_nn", "item_knn_content")
 SAMPLES = 2000
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] = ()) -> None:
         return
     for dataset in given.datasets or MAKERS:
         print(f"\n{dataset}", flush=True)
-        for row in given.rows or row_names(dataset):
+        for row in given.rows or (list(TRIED) if given.tune else row_names(dataset)):
             if given.tune:
                 tune(dataset, row)
             else:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] = ()) -> None:
 def tune(dataset: str, row: str) -> None:
     """Prints the validation metrics of every setting that was tried for a row."""
     for overrides in TRIED[row]:
-        settings = merged(CHOSEN["scientific"][row], overrides)
+        settings = over(START[row], **overrides)
         folder = trained(dataset, row, settings, seed=0)
         found = read_manifest(folder, "model").statistics
         print(
@@ -151,14 +151,6 @@ def interval(values_U: NDArray[np.float64], users: NDArray[np.int64]) -> tuple[f
     means = np.array([values_U[drawn].mean() for drawn in users])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
-
-
-def merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Settings with others over them, one level deep."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in base.items()}
-    for key, value in overrides.items():
-        result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
-    return result
 
 
 if __name__ == "__main__":

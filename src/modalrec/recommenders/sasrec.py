@@ -94,6 +94,7 @@ class Sasrec(Recommender, Scorer):
             )
         self.encoder = CausalTransformer(config)
         self.neighbours = Neighbours(len(items)) if config.neighbours else None
+        self._served: tuple[Tensor, NDArray[np.float32]] | None = None
 
     @classmethod
     def edges(cls, config: SasrecConfig) -> frozenset[str]:
@@ -160,12 +161,15 @@ class Sasrec(Recommender, Scorer):
     @torch.inference_mode()
     def prepare(self, histories: Sequence[NDArray[np.int32]]) -> Prepared:
         """What the scores of all items need."""
-        items_ND = self.vectors()
+        if self._served is None:
+            items_ND = self.vectors()
+            self._served = items_ND, self.normalised(items_ND).cpu().numpy()
+        items_ND, compared_ND = self._served
         items_BT, last_B = latest(histories, self.config.history, items_ND.device)
         states_BD = self.encode(items_BT, items_ND)[torch.arange(len(histories), device=items_ND.device), last_B]
         return Prepared(
             (self.scale * self.normalised(states_BD)).cpu().numpy(),
-            self.normalised(items_ND).cpu().numpy(),
+            compared_ND,
             None if self.neighbours is None else self.config.neighbours * self.neighbours.shares(histories),
         )
 
@@ -186,6 +190,11 @@ class Sasrec(Recommender, Scorer):
         if prepared.shares_BN is None:
             return scores_B
         return scores_B + prepared.shares_BN.tocsr()[np.arange(len(items)), items]
+
+    def train(self, mode: bool = True) -> "Sasrec":
+        """Forgets the vectors that were kept for serving."""
+        self._served = None
+        return super().train(mode)
 
     @torch.inference_mode()
     def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
