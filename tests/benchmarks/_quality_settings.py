@@ -38,7 +38,6 @@ def over(base: Settings, **overrides: Any) -> Settings:
 START: dict[str, Settings] = {
     "gru4rec": GRU4REC,
     "sasrec_ids": SASREC,
-    "sasrec_content": over(SASREC, recommender={"content": "only"}),
     "sasrec_both": over(SASREC, recommender={"content": "sum"}),
     "causal_rq_kmeans": over(CAUSAL, codes="rq_kmeans"),
 }
@@ -55,7 +54,7 @@ T5: Settings = {
         "dropout": 0.1,
         "history": 20,
     },
-    "training": {"epochs": 4, "batch_size": 64, "learning_rate": 0.001},
+    "training": {"epochs": 3, "batch_size": 64, "learning_rate": 0.001},
     "validation_users": 500,
     "codes": "rq_kmeans",
     "seeds": 1,
@@ -102,7 +101,7 @@ TRIED: dict[str, list[Settings]] = {
         {"recommender": {"dropout_p_embed": 0.2}},
         {"training": {"learning_rate": 0.05}},
     ],
-    **dict.fromkeys(("sasrec_ids", "sasrec_content", "sasrec_both"), _SASREC),
+    **dict.fromkeys(("sasrec_ids", "sasrec_both"), _SASREC),
     "causal_rq_kmeans": _CAUSAL,
 }
 """Over START: four for each trained recommender, on Amazon Scientific, one seed; other rows take over its choice."""

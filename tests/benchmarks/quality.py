@@ -91,7 +91,9 @@ def measure(dataset: str, row: str, seeds: int) -> None:
             shutil.rmtree(place)
         if not place.is_dir():
             source = prepared(dataset)
-            judged = {"ties": "report", "list_length": 20, "gallery_users": 0}
+            judged = {"ties": "report", "list_length": 20, "gallery_users": 0, "beam_sample": 100}
+            if settings["recommender"].get("form") == "t5":
+                judged["beam_sample"] = 20
             edges = {"embeddings": source / chosen.get("embeddings", "embeddings")}
             if read_manifest(model, "model").inputs.get("embeddings") is None:
                 edges = {"embeddings": source / "embeddings"}
@@ -107,30 +109,36 @@ def evaluation(dataset: str, row: str, seed: int) -> Path:
 
 
 def table(dataset: str, rows: Sequence[str], seeds: int) -> None:
-    """Means over seeds with their spread, intervals over users, and differences to two baselines."""
+    """Means over seeds with their spread, intervals over users, and differences to two baselines, as Markdown."""
     anyone = evaluation(dataset, rows[0], 0)
     per_user = {name: gains(anyone, name)[None] for name in BASELINES}
     per_user |= {
         row: np.stack([gains(evaluation(dataset, row, seed), "model") for seed in range(n_seeds(dataset, row, seeds))])
         for row in rows
     }
-    rng = np.random.default_rng(0)
-    users = rng.integers(0, per_user["popularity"].shape[2], (SAMPLES, per_user["popularity"].shape[2]))
-    print("row: recall_10, ndcg_10, each mean (sd over seeds; 95 % interval of the mean over users); then minus")
-    print("item_knn and minus item_knn_content, with intervals")
+    n_users = per_user["popularity"].shape[2]
+    users = np.random.default_rng(0).integers(0, n_users, (SAMPLES, n_users))
+    print(
+        "| row | recall_10 (sd; 95 % interval) | ndcg_10 (sd; 95 % interval) | less item_knn | less item_knn_content |"
+    )
+    print("|---|---|---|---|---|")
     for name, gains_SMU in per_user.items():
         mean_MU = gains_SMU.mean(0)
         cells = []
         for metric in (0, 1):
-            spread = f"{gains_SMU[:, metric].mean(1).std(ddof=1):.4f}" if len(gains_SMU) > 1 else "-"
+            spread = f"{gains_SMU[:, metric].mean(1).std(ddof=1):.4f}; " if len(gains_SMU) > 1 else ""
             low, high = interval(mean_MU[metric], users)
-            cells.append(f"{mean_MU[metric].mean():.4f} ({spread}; {low:.4f} to {high:.4f})")
+            cells.append(f"{mean_MU[metric].mean():.4f} ({spread}{low:.4f} to {high:.4f})")
         for other in ("item_knn", "item_knn_content"):
-            for metric in (0, 1):
-                difference_U = mean_MU[metric] - per_user[other][0, metric]
-                low, high = interval(difference_U, users)
-                cells.append(f"{difference_U.mean():+.4f} ({low:+.4f} to {high:+.4f})")
-        print(f"{name:<24} {'  '.join(cells)}", flush=True)
+            difference_MU = mean_MU - per_user[other][0]
+            ranges = [interval(difference_U, users) for difference_U in difference_MU]
+            cells.append(
+                " / ".join(
+                    f"{difference_U.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+                    for difference_U, (low, high) in zip(difference_MU, ranges, strict=True)
+                )
+            )
+        print(f"| {name} | {' | '.join(cells)} |".replace("0.", "."), flush=True)
 
 
 def n_seeds(dataset: str, row: str, seeds: int) -> int:
