@@ -60,26 +60,34 @@ T5: Settings = {
     "seeds": 1,
 }
 """TIGER's size; as many epochs as 20 minutes of one core allow, which is far from converged."""
+WIDE = over(SASREC, recommender={"width": 128, "heads": 4})
+FIRM = over(CAUSAL, recommender={"dropout": 0.5})
 ROWS: dict[str, Settings] = {
     "gru4rec": GRU4REC,
-    "sasrec_ids": SASREC,
-    "sasrec_content": over(SASREC, recommender=CONTENT),
-    "sasrec_both": over(SASREC, recommender=BOTH),
-    "sasrec_both_neighbours": over(SASREC, recommender={**BOTH, "neighbours": 2.0}),
-    "causal_rqvae": over(CAUSAL, codes="rqvae"),
-    "causal_rq_kmeans": over(CAUSAL, codes="rq_kmeans"),
+    "sasrec_ids": WIDE,
+    "sasrec_content": over(WIDE, recommender=CONTENT),
+    "sasrec_both": over(WIDE, recommender=BOTH),
+    "sasrec_both_neighbours": over(WIDE, recommender={**BOTH, "neighbours": 2.0}),
+    "causal_rqvae": over(FIRM, codes="rqvae"),
+    "causal_rq_kmeans": over(FIRM, codes="rq_kmeans"),
     "t5_rq_kmeans": T5,
 }
+LONG = {"training": {"epochs": 15, "batch_size": 16, "patience": 3}}
+"""Histories of hundreds of films: few windows, each with fifty targets."""
 CHOSEN: dict[str, dict[str, Settings]] = {
     "scientific": ROWS,
-    "ml_latest_small": ROWS,
+    "ml_latest_small": {
+        "gru4rec": ROWS["gru4rec"],
+        **{row: over(ROWS[row], **LONG) for row in ROWS if row.startswith(("sasrec", "causal"))},
+        "t5_rq_kmeans": over(T5, training={"epochs": 1}),
+    },
     "mm_subset": {
-        "sasrec_ids": SASREC,
-        "sasrec_text": over(SASREC, recommender=BOTH, embeddings="text_alone"),
-        "sasrec_image": over(SASREC, recommender=BOTH, embeddings="image_alone"),
-        "sasrec_text_image": over(SASREC, recommender=BOTH),
-        "sasrec_text_image_neighbours": over(SASREC, recommender={**BOTH, "neighbours": 2.0}),
-        "causal_rq_kmeans": over(CAUSAL, codes="rq_kmeans"),
+        "sasrec_ids": WIDE,
+        "sasrec_text": over(WIDE, recommender=BOTH, embeddings="text_alone"),
+        "sasrec_image": over(WIDE, recommender=BOTH, embeddings="image_alone"),
+        "sasrec_text_image": over(WIDE, recommender=BOTH),
+        "sasrec_text_image_neighbours": over(WIDE, recommender={**BOTH, "neighbours": 2.0}),
+        "causal_rq_kmeans": over(FIRM, codes="rq_kmeans"),
     },
 }
 _SASREC: list[Settings] = [
