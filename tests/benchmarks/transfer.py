@@ -2,8 +2,8 @@
 
 The union's items are embedded by MiniLM and coded by one RQ-k-means. A model is pretrained on the union and finetuned
 on each of its datasets, against the same model, with the same codes, trained on that dataset alone for as many epochs
-as both together. An epoch of the union has more steps. Settings are the same for both sides and were not tuned for
-either. With three seeds it takes hours on a core; `--seeds 1` says what one says.
+as both together, and for as many as the finetuning. An epoch of the union has more steps. Settings are the same for all
+and were not tuned for any. With three seeds it takes hours on a core; `--seeds 1` says what one says.
 """
 
 import argparse
@@ -38,6 +38,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "training": {"batch_size": 32, "learning_rate": 0.001},
     },
 }
+Sides = tuple[dict[str, float], dict[str, float], dict[str, float]]
+"""Metrics of the finetuned model, of one trained alone as long in all, of one trained alone as long as finetuned."""
 JUDGED = {"baselines": [], "bootstrap_samples": 100, "ties": "report"}
 
 
@@ -71,7 +73,7 @@ def compare(
     cache: Path, model: str, union: str, targets: Sequence[str], seeds: int, pretrain: int, finetune: int
 ) -> None:
     """Prints a line for each seed and target, then the means."""
-    found: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {target: [] for target in targets}
+    found: dict[str, list[Sides]] = {target: [] for target in targets}
     for seed in range(seeds):
         runs = cache / "runs" / f"{model}_{union}_{pretrain}_{finetune}_{seed}"
         begin = time.process_time()
@@ -82,19 +84,20 @@ def compare(
             folder = cache / f"{union}_{target}"
             gone_on = train("finetune", runs / target, folder, model, finetune, seed, start)
             alone = train("finetune", runs / f"{target}_alone", folder, model, pretrain + finetune, seed)
-            pair = judge(folder, gone_on, seed), judge(folder, alone, seed)
-            found[target].append(pair)
-            line(f"{model} {union} -> {target}, seed {seed}", [pair])
+            short = train("finetune", runs / f"{target}_short", folder, model, finetune, seed)
+            sides = judge(folder, gone_on, seed), judge(folder, alone, seed), judge(folder, short, seed)
+            found[target].append(sides)
+            line(f"{model} {union} -> {target}, seed {seed}", [sides])
     for target in targets if seeds > 1 else ():
         line(f"{model} {union} -> {target}, mean of {seeds}", found[target])
 
 
-def line(name: str, pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> None:
-    """Both sides and their difference."""
+def line(name: str, found: Sequence[Sides]) -> None:
+    """The sides, and the difference of the first two."""
     cells = []
     for metric in ("recall_10", "ndcg_10"):
-        ours, alone = (statistics.mean(pair[side][metric] for pair in pairs) for side in (0, 1))
-        cells.append(f"{metric} {ours:.4f}, alone {alone:.4f}, {ours - alone:+.4f}")
+        ours, alone, short = (statistics.mean(sides[side][metric] for sides in found) for side in range(3))
+        cells.append(f"{metric} {ours:.4f}, alone {alone:.4f} ({ours - alone:+.4f}), alone and shorter {short:.4f}")
     print(f"{name:<44} {'   '.join(cells)}", flush=True)
 
 
