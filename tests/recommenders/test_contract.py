@@ -8,6 +8,7 @@ from modalrec.testing.recommenders import RecommenderContract
 
 SMALL = {
     "encoder_decoder": {"width": 32, "dropout": 0.0, "history": 12},
+    "encoder_retrieve": {"width": 32, "dropout": 0.0, "history": 12},
     "gru4rec": {"layers": [32], "n_sample": 32},
     "sasrec": {"width": 32, "dropout": 0.0, "history": 12},
 }
