@@ -61,10 +61,11 @@ T5: Settings = {
 }
 """TIGER's size; as many epochs as 20 minutes of one core allow, which is far from converged."""
 WIDE = over(SASREC, recommender={"width": 128, "heads": 4})
-FIRM = over(CAUSAL, recommender={"dropout": 0.5})
+FIRM = over(CAUSAL, recommender={"dropout": 0.5}, training={"epochs": 20})
+IDS = over(SASREC, recommender={"similarity": "cosine"})
 ROWS: dict[str, Settings] = {
     "gru4rec": GRU4REC,
-    "sasrec_ids": WIDE,
+    "sasrec_ids": IDS,
     "sasrec_content": over(WIDE, recommender=CONTENT),
     "sasrec_both": over(WIDE, recommender=BOTH),
     "sasrec_both_neighbours": over(WIDE, recommender={**BOTH, "neighbours": 2.0}),
@@ -72,7 +73,7 @@ ROWS: dict[str, Settings] = {
     "causal_rq_kmeans": over(FIRM, codes="rq_kmeans"),
     "t5_rq_kmeans": T5,
 }
-LONG = {"training": {"epochs": 15, "batch_size": 16, "patience": 3}}
+LONG = {"training": {"epochs": 8, "batch_size": 16, "patience": 3}}
 """Histories of hundreds of films: few windows, each with fifty targets."""
 CHOSEN: dict[str, dict[str, Settings]] = {
     "scientific": ROWS,
@@ -82,12 +83,10 @@ CHOSEN: dict[str, dict[str, Settings]] = {
         "t5_rq_kmeans": over(T5, training={"epochs": 1}),
     },
     "mm_subset": {
-        "sasrec_ids": WIDE,
+        "sasrec_ids": IDS,
         "sasrec_text": over(WIDE, recommender=BOTH, embeddings="text_alone"),
         "sasrec_image": over(WIDE, recommender=BOTH, embeddings="image_alone"),
         "sasrec_text_image": over(WIDE, recommender=BOTH),
-        "sasrec_text_image_neighbours": over(WIDE, recommender={**BOTH, "neighbours": 2.0}),
-        "causal_rq_kmeans": over(FIRM, codes="rq_kmeans"),
     },
 }
 _SASREC: list[Settings] = [

@@ -69,6 +69,11 @@ class RecommenderContract(ConfigContract):
         idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert idle == []
 
+    def test_what_has_a_row_for_every_item_is_declared(self) -> None:
+        """Else a model of another catalogue with as many items would hand on rows of other items."""
+        rows = {name for name, tensor in self.build().state_dict().items() if tensor.shape[:1] == (60,)}
+        assert rows <= self.plugin.item_tensors
+
     def test_same_seed_same_bits(self) -> None:
         first, second = self.trained(epochs=1), self.trained(epochs=1)
         for name, value in first.state_dict().items():
