@@ -1,15 +1,21 @@
 """Every recommender keeps the contract; small settings for those that are slow by default."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
 
 from modalrec import plugins
-from modalrec.recommenders import BASE_KIND
-from modalrec.testing.recommenders import RecommenderContract
+from modalrec.config import resolve
+from modalrec.recommenders import BASE_KIND, Recommender
+from modalrec.testing.recommenders import RecommenderContract, item_space
 
 SMALL = {
     "encoder_decoder": {"width": 32, "dropout": 0.0, "history": 12},
     "encoder_retrieve": {"width": 32, "dropout": 0.0, "history": 12},
     "gru4rec": {"layers": [32], "n_sample": 32},
+    "hybrid": {"width": 32, "dropout": 0.0, "history": 12},
     "sasrec": {"width": 32, "dropout": 0.0, "history": 12},
 }
 
@@ -20,3 +26,11 @@ class TestRecommenders(RecommenderContract):
     def _choose(self, name: str) -> None:
         self.plugin = plugins.discover(BASE_KIND)[name]
         self.settings = SMALL.get(name, {})
+
+    def build(self, seed: int = 0) -> Recommender:
+        """With content for those that do not go without."""
+        if "embeddings" not in self.plugin.needs:
+            return super().build(seed)
+        torch.manual_seed(seed)
+        vectors = np.random.default_rng(0).standard_normal((60, 12)).astype(np.float32)
+        return self.plugin(resolve(self.plugin.Config, self.settings), replace(item_space(), content=vectors))

@@ -1,0 +1,213 @@
+"""hybrid: its two losses by definition, and cold items among its candidates."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from modalrec.config import resolve
+from modalrec.data.sequences import Sequences
+from modalrec.data.splits import TRAIN, VALID
+from modalrec.errors import ConfigError
+from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save_recommender
+from modalrec.recommenders._content import whitened
+from modalrec.recommenders.hybrid import Hybrid, HybridConfig
+from modalrec.testing.recommenders import RecommenderContract, item_space, walks
+from modalrec.training.windows import PAD
+
+SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
+
+
+def space() -> ItemSpace:
+    """Items with vectors; the last has none."""
+    vectors = np.random.default_rng(0).standard_normal((60, 7)).astype(np.float32)
+    vectors[59] = 0
+    return replace(item_space(), content=vectors)
+
+
+def build(items: ItemSpace | None = None, **given: Any) -> Hybrid:
+    torch.manual_seed(0)
+    return Hybrid(resolve(HybridConfig, SMALL, given), items or space()).eval()
+
+
+def events(rows: list[list[int]], n_items: int = 60) -> Sequences:
+    items = np.concatenate(rows).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    return Sequences(items, offsets, np.full(len(items), TRAIN, np.int8), n_items, "leave_one_out")
+
+
+def knows_cold(**given: Any) -> Hybrid:
+    """Items 40 and above have no train event."""
+    model = build(**given)
+    model.batches(events([list(range(40))]), 8, 0, augment=False)
+    return model
+
+
+class TestNegativesOfTheBatch(RecommenderContract):
+    plugin = Hybrid
+    settings = {"width": 32, "dropout": 0.0, "history": 12, "negatives": "batch"}
+
+    def build(self, seed: int = 0) -> Recommender:
+        torch.manual_seed(seed)
+        return Hybrid(resolve(HybridConfig, self.settings), space())
+
+
+@pytest.mark.parametrize("negatives", ["catalogue", "batch"])
+def test_losses_are_those_of_the_definition(negatives: str) -> None:
+    """Item by item, in float64: cosines of whitened content over the temperature, and codes given those before."""
+    model = knows_cold(negatives=negatives, dense_weight=0.5).double()
+    vectors = torch.from_numpy(whitened(space().content)).double()
+    directions = model.form.codes.content.directions
+    rows = [[3, 4, 11], [30, 31]]
+    among = range(40) if negatives == "catalogue" else [4, 11, 31]
+    codes, dense = [], []
+    for row in rows:
+        for place in range(1, len(row)):
+            state = model.form.encode([np.array(row[:place], np.int32)])
+            wanted = model.form.codes.codes_NL[row[place]][None]
+            codes.append(
+                sum(F.cross_entropy(of, wanted[:, d]) for d, of in enumerate(model.form.levels(state, wanted)))
+            )
+            query = model.project.weight @ state[0] @ directions
+            cosines = torch.stack([F.cosine_similarity(query, vectors[item], dim=0) for item in among]) / 0.07
+            dense.append(-cosines.log_softmax(0)[list(among).index(row[place])])
+    losses = model.loss(torch.tensor([[3, 4, 11, PAD], [30, 31, PAD, PAD]]))
+    torch.testing.assert_close(losses["codes"], torch.stack(codes).mean(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(losses["dense"], torch.stack(dense).mean(), rtol=1e-6, atol=0)  # vectors are float32
+    torch.testing.assert_close(losses["loss"], losses["codes"] + 0.5 * losses["dense"])
+
+
+def states(model: Hybrid, batch: torch.Tensor) -> torch.Tensor:
+    """What the encoder gives in `loss`."""
+    caught: list[torch.Tensor] = []
+    hook = model.form.encoder.register_forward_hook(lambda module, given, found: caught.append(found.detach()))
+    model.loss(batch)
+    hook.remove()
+    return torch.cat(caught)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 1),
+    history=st.integers(1, 6),
+    augment=st.booleans(),
+)
+def test_neither_codes_nor_content_of_a_target_are_in_the_encoders_input(
+    lengths: list[int], history: int, augment: bool
+) -> None:
+    """Every event is an item with codes and content of its own: states do not depend on what comes after them."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    n = int(offsets[-1])
+    names = [str(item) for item in range(n + 1)]  # one more, that nobody had
+    codes = np.tile(np.arange(n + 1, dtype=np.int32)[:, None], 3)
+    content = np.random.default_rng(0).standard_normal((n + 1, 4)).astype(np.float32)
+    model = build(ItemSpace(names, names, codes, (n + 1,) * 3, content), history=history, negatives="batch")
+    batches = model.batches(events([list(range(*pair)) for pair in pairwise(offsets)], n), 4, 0, augment)
+    targets: list[int] = []
+    for step, indices in enumerate(batches.plan(0)):
+        batch = batches.build(0, step, indices)
+        before = states(model, batch)
+        targets += batch[:, 1:][batch[:, 1:] != PAD].tolist()
+        for place in range(1, batch.shape[1]):
+            changed = torch.where(torch.arange(batch.shape[1]) >= place, n, batch)
+            changed[batch == PAD] = PAD
+            assert torch.equal(states(model, changed)[:, :place], before[:, :place])
+    everything = sorted(set(range(n)) - set(offsets[:-1].tolist()))
+    assert augment or sorted(targets) == everything
+
+
+def dense_scores(model: Hybrid, history: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        query = model.queries(model.form.encode([history]))[0]
+        vectors = torch.from_numpy(whitened(model.items.content))
+        return F.cosine_similarity(query, vectors, dim=1).numpy()
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_lists_are_what_was_generated_and_all_cold_items_by_dense_score(mask_seen: bool) -> None:
+    model = knows_cold(candidates=5, beam_size=60)
+    histories = walks().histories(walks().targets(VALID))[:30]
+    top = model.recommend(histories, 5, mask_seen=mask_seen)
+    codes = model.form.codes.codes_NL
+    found_cold = 0
+    for row, history in enumerate(histories):
+        hidden = set(history.tolist()) if mask_seen else set()
+        with torch.no_grad():  # the beam is wide enough to be exhaustive
+            levels = model.form.levels(model.form.encode([history] * 60), codes)
+            likely = sum(of.log_softmax(-1).gather(1, codes[:, d : d + 1])[:, 0] for d, of in enumerate(levels))
+        order = [item for item in likely.argsort(descending=True).tolist() if item not in hidden]
+        candidates = set(order[:5]) | (set(range(40, 60)) - hidden)
+        scores = dense_scores(model, history)
+        best = sorted(candidates, key=lambda item: -scores[item])[:5]
+        assert top.items[row].tolist() == best
+        np.testing.assert_allclose(top.scores[row], scores[best], rtol=1e-4, atol=1e-6)
+        found_cold += sum(item >= 40 for item in best)
+    assert found_cold > 30
+
+
+def test_without_cold_items_the_generated_are_ordered_by_dense_score() -> None:
+    model = build(candidates=5, beam_size=60)
+    history = np.array([3, 4], np.int32)
+    top = model.recommend([history], 5, mask_seen=False)
+    np.testing.assert_allclose(top.scores[0], dense_scores(model, history)[top.items[0]], rtol=1e-4)
+    wide = build(candidates=60, beam_size=60).recommend([history], 5, mask_seen=False)
+    assert set(top.items[0]) != set(wide.items[0]), "with all of them as candidates the list is the dense one"
+    np.testing.assert_array_equal(wide.items[0], np.argsort(-dense_scores(model, history))[:5])
+
+
+def test_a_cold_item_is_found_by_its_content() -> None:
+    """Item 60 is new and has the content of item 20, which follows 19 in most walks."""
+    vectors = np.random.default_rng(0).standard_normal((61, 12)).astype(np.float32)
+    vectors[60] = vectors[20] + 0.01
+    known = walks()
+    train = Sequences(known.items, known.offsets, known.split, 61, known.split_name).train()
+    model = build(replace(item_space(61), content=vectors), width=32).train()
+    batches = model.batches(train, 32, 0, augment=False)
+    assert model.cold_N.nonzero()[:, 0].tolist() == [60]
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for epoch in range(8):
+        for step, indices in enumerate(batches.plan(epoch)):
+            optimizer.zero_grad()
+            model.loss(batches.build(epoch, step, indices))["loss"].backward()
+            optimizer.step()
+    top = model.eval().recommend([np.array([17, 18, 19], np.int32)], 3, mask_seen=True)
+    assert {20, 60} <= set(top.items[0])
+
+
+def test_saved_and_loaded_knows_the_cold_items_and_gives_the_same_lists(tmp_path: Path) -> None:
+    model = knows_cold()
+    save_recommender(tmp_path, model)
+    loaded = load_recommender(tmp_path)
+    histories = walks().histories(walks().targets(VALID))[:50]
+    before, after = (one.recommend(histories, 10, mask_seen=True) for one in (model, loaded))
+    assert loaded.cold_N.sum() == 20
+    np.testing.assert_array_equal(before.items, after.items)
+    np.testing.assert_array_equal(before.scores, after.scores)
+
+
+def test_only_what_is_declared_depends_on_the_number_of_items() -> None:
+    shapes = []
+    for n_items in (60, 50):
+        content = np.random.default_rng(0).standard_normal((n_items, 6)).astype(np.float32)
+        model = build(replace(item_space(n_items), content=content))
+        shapes.append({name: value.shape for name, value in model.state_dict().items()})
+    assert {name for name in shapes[0] if shapes[0][name] != shapes[1][name]} == Hybrid.item_tensors
+
+
+def test_says_what_it_lacks() -> None:
+    assert Hybrid.edges(resolve(HybridConfig, {})) == {"codes", "embeddings"}
+    with pytest.raises(ConfigError, match="hybrid: needs semantic IDs; give --codes"):
+        build(replace(space(), codes=None))
+    with pytest.raises(ConfigError, match="hybrid: needs the items' vectors; give --embeddings"):
+        build(item_space())
+    with pytest.raises(ConfigError, match="beam_size=10 cannot give candidates=20"):
+        resolve(HybridConfig, {"beam_size": 10})
+    with pytest.raises(ConfigError, match=r"hybrid\.candidates: 5 of them cannot give lists of 6"):
+        build(candidates=5).recommend([np.array([1], np.int32)], 6, mask_seen=True)
