@@ -70,12 +70,10 @@ def trained(dataset: str, row: str, settings: dict[str, Any], seed: int) -> Path
     key = hashlib.sha256(json.dumps([settings, codes, vectors, seed], sort_keys=True).encode()).hexdigest()[:12]
     folder = source / "models" / f"{row}-{seed}-{key}"
     if not (folder / "manifest.json").is_file():
-        edges = {"dataset": source / "dataset", "model": folder}
+        edges = {"dataset": source / "dataset", "embeddings": source / vectors}
         if codes:
             edges["codes"] = source / f"codes_{codes}"
-        if settings["recommender"].get("content", "none") != "none":
-            edges["embeddings"] = source / vectors
-        stage("finetune", settings=settings, seed=seed, **edges)
+        stage("finetune", settings=settings, seed=seed, **edges, model=folder)
     return folder
 
 
@@ -94,10 +92,9 @@ def measure(dataset: str, row: str, seeds: int) -> None:
             judged = {"ties": "report", "list_length": 20, "gallery_users": 0, "beam_sample": 100}
             if settings["recommender"].get("form") == "t5":
                 judged["beam_sample"] = 20
-            edges = {"embeddings": source / chosen.get("embeddings", "embeddings")}
-            if read_manifest(model, "model").inputs.get("embeddings") is None:
-                edges = {"embeddings": source / "embeddings"}
-            metrics = stage("evaluate", source / "dataset", model, place, settings=judged, seed=seed, **edges)
+            vectors = source / chosen.get("embeddings", "embeddings")
+            edges = {"dataset": source / "dataset", "model": model, "embeddings": vectors, "evaluation": place}
+            metrics = stage("evaluate", settings=judged, seed=seed, **edges)
             agreement = f", beam agreement {metrics['beam_agreement_10']:.3f}" if "beam_agreement_10" in metrics else ""
             found = f"recall_10 {metrics['recall_10']:.4f}, ndcg_10 {metrics['ndcg_10']:.4f}"
             print(f"{row}, seed {seed}: {found}{agreement}", flush=True)
