@@ -64,7 +64,7 @@ WIDE = over(SASREC, recommender={"width": 128, "heads": 4})
 FIRM = over(CAUSAL, recommender={"dropout": 0.5}, training={"epochs": 20})
 IDS = over(SASREC, recommender={"similarity": "cosine"})
 ROWS: dict[str, Settings] = {
-    "gru4rec": GRU4REC,
+    "gru4rec": over(GRU4REC, training={"learning_rate": 0.05}),
     "sasrec_ids": IDS,
     "sasrec_content": over(WIDE, recommender=CONTENT),
     "sasrec_both": over(WIDE, recommender=BOTH),
