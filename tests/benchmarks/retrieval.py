@@ -1,6 +1,7 @@
 """The 20 best of all items, exactly: ours beside faiss, the same vectors and codes, interleaved, one thread each.
 
-Vectors: the evaluator's scan of a dense scorer, as SASRec is, beside `IndexFlatIP`; ours finds a target's rank too.
+Vectors: the evaluator's scan of a dense scorer, as SASRec is, which finds a target's rank too, beside `IndexFlatIP`: as
+it comes, with BLAS for batches of 20 and more, and with its own loops for all, which may be faster.
 Codes: `encoder_retrieve`'s lists beside `IndexPQ` with the same codes, and with heads and code embeddings as queries
 and centroids. That ranks alike, since log-softmax subtracts the same number from all items. Also beside the definition
 as RPG's authors compute it, one gather for a batch, and the evaluator's scan. Ours includes the encoder; all weights
@@ -10,13 +11,13 @@ are drawn. CPU-seconds by `time.process_time`. Faiss runs in a process of its ow
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,9 @@ else:
     index.is_trained, index.ntotal = True, len(codes)
 print(faiss.__version__, flush=True)
 for line in sys.stdin:
+    k, faiss.cvar.distance_compute_blas_threshold = map(int, line.split())
     begin = time.process_time()
-    scores, items = index.search(queries, int(line))
+    scores, items = index.search(queries, k)
     spent = time.process_time() - begin
     np.save(f"{folder}/items.npy", items)
     print(spent, flush=True)
@@ -99,10 +101,10 @@ class Faiss:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.version = self._read()
 
-    def search(self) -> tuple[float, Lists]:
-        """CPU-seconds and the lists."""
+    def search(self, blas_from: int = 20) -> tuple[float, Lists]:
+        """CPU-seconds and the lists; faiss takes BLAS for batches from a size on, by default for those of 20."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{LIST}\n")
+        self._process.stdin.write(f"{LIST} {blas_from}\n")
         self._process.stdin.flush()
         return float(self._read()), np.load(Path(self._folder.name) / "items.npy")
 
@@ -141,6 +143,7 @@ def dense(n_items: int, width: int, python: str | None) -> None:
     index = python and Faiss(python, "flat", queries=scorer.states_UD, vectors=scorer.vectors_ND)
     if index:
         ways[f"faiss {index.version} IndexFlatIP"] = index.search
+        ways["the same, without BLAS"] = partial(index.search, blas_from=BATCH + 1)
     print(f"\n{n_items:,} vectors of {width}, {scorer.vectors_ND.nbytes / 2**20:,.0f} MB")
     compare(ways, {})
     if index:
@@ -170,11 +173,9 @@ def codes(python: str | None) -> None:
             centroids = torch.stack([codes_VD for _, codes_VD in compared]).numpy()
         index = Faiss(python, "pq", queries=queries, vectors=centroids, codes=model.codes.codes_NL.numpy())
         ways[f"faiss {index.version} IndexPQ"] = index.search
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model.recommend(histories, LIST, mask_seen=False)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    held = sum(table.numel() * table.element_size() for table in model.prepare(histories).tables) / 2**20
     size = model.codes.codes_NL.numpy().nbytes / 2**20
-    print(f"\n{ITEMS:,} items of {LEVELS} codes of {SIZE}, {size:,.0f} MB; a batch of lists takes {grown:,.0f} MB more")
+    print(f"\n{ITEMS:,} items of {LEVELS} codes of {SIZE}, {size:,.0f} MB, and {held:,.0f} MB of tables for a batch")
     compare(ways, {"lists, one history at a time": 1, "the definition, by one gather": GATHERED})
     if index:
         index.close()
