@@ -80,6 +80,8 @@ CHOSEN: dict[str, dict[str, Settings]] = {
     "ml_latest_small": {
         "gru4rec": ROWS["gru4rec"],
         **{row: over(ROWS[row], **LONG) for row in ROWS if row.startswith(("sasrec", "causal"))},
+        "sasrec_content": over(ROWS["sasrec_content"], **LONG, seeds=1),
+        "causal_rqvae": over(ROWS["causal_rqvae"], **LONG, seeds=1),
         "t5_rq_kmeans": over(T5, training={"epochs": 1}),
     },
     "mm_subset": {
