@@ -61,7 +61,7 @@ T5: Settings = {
 }
 """TIGER's size; as many epochs as 20 minutes of one core allow, which is far from converged."""
 WIDE = over(SASREC, recommender={"width": 128, "heads": 4})
-FIRM = over(CAUSAL, recommender={"dropout": 0.5}, training={"epochs": 20})
+FIRM = over(CAUSAL, recommender={"dropout": 0.5})
 IDS = over(SASREC, recommender={"similarity": "cosine"})
 ROWS: dict[str, Settings] = {
     "gru4rec": over(GRU4REC, training={"learning_rate": 0.05}),
