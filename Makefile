@@ -6,6 +6,7 @@ PRESET ?=
 ARGS ?=
 GRU4REC_OFFICIAL ?=
 PEERS ?=
+FAISS ?=
 REGISTRY ?=
 TAG ?=
 OUT ?= pipelines/compiled
@@ -41,8 +42,8 @@ endif
 test: setup ## Run all tests
 	$(BIN)/pytest -n 2
 
-bench: setup ## Measure against what others would use, side by side: make bench [GRU4REC_OFFICIAL=DIR] [PEERS=DIR] [ARGS=...]
-	$(BIN)/python -m tests.benchmarks $(if $(GRU4REC_OFFICIAL),--gru4rec-official "$(GRU4REC_OFFICIAL)") $(if $(PEERS),--peers "$(PEERS)") $(ARGS)
+bench: setup ## Measure against what others would use, side by side: make bench [GRU4REC_OFFICIAL=DIR] [PEERS=DIR] [FAISS=DIR] [ARGS=...]
+	$(BIN)/python -m tests.benchmarks $(if $(GRU4REC_OFFICIAL),--gru4rec-official "$(GRU4REC_OFFICIAL)") $(if $(PEERS),--peers "$(PEERS)") $(if $(FAISS),--faiss "$(FAISS)") $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check

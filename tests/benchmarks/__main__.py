@@ -28,12 +28,12 @@ def main() -> int:
         "--gru4rec-official", metavar="DIR", help="your checkout of hidasib/GRU4Rec_PyTorch_Official, for gru4rec"
     )
     parser.add_argument("--peers", metavar="DIR", help="your venv with RecBole and RecTools, for sequential")
+    parser.add_argument("--faiss", metavar="DIR", help="your venv with faiss-cpu, for retrieval")
     given = parser.parse_args()
     environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
-    if given.gru4rec_official:
-        environment["GRU4REC_OFFICIAL"] = str(Path(given.gru4rec_official).resolve())
-    if given.peers:
-        environment["PEERS"] = str(Path(given.peers).resolve())
+    for name in ("gru4rec_official", "peers", "faiss"):
+        if folder := getattr(given, name):
+            environment[name.upper()] = str(Path(folder).resolve())
     failed = 0
     for name in given.names or [name for name in names() if name not in HOURS]:
         print(f"\n== {name}", flush=True)
