@@ -181,3 +181,9 @@ def stage(name: str, settings: dict[str, Any], seed: int = 0, **places: Path) ->
     """Runs a stage."""
     function, config = load_stage(name)
     return function(**places, config=resolve(config, settings), run=Run(name, seed=seed, device="cpu", quiet=True))
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
