@@ -66,7 +66,7 @@ IDS = over(SASREC, recommender={"similarity": "cosine"})
 ROWS: dict[str, Settings] = {
     "gru4rec": over(GRU4REC, training={"learning_rate": 0.05}),
     "sasrec_ids": IDS,
-    "sasrec_content": over(WIDE, recommender=CONTENT, seeds=1),
+    "sasrec_content": over(WIDE, recommender=CONTENT),
     "sasrec_both": over(WIDE, recommender=BOTH),
     "sasrec_both_neighbours": over(WIDE, recommender={**BOTH, "neighbours": 2.0}),
     "causal_rqvae": over(FIRM, codes="rqvae", seeds=1),
@@ -78,8 +78,9 @@ LONG = {"training": {"epochs": 8, "batch_size": 16, "patience": 3}}
 CHOSEN: dict[str, dict[str, Settings]] = {
     "scientific": ROWS,
     "ml_latest_small": {
-        "gru4rec": over(ROWS["gru4rec"], seeds=1),
+        "gru4rec": ROWS["gru4rec"],
         **{row: over(ROWS[row], **LONG) for row in ROWS if row.startswith("sasrec")},
+        "sasrec_content": over(ROWS["sasrec_content"], **LONG, seeds=1),
         "causal_rq_kmeans": over(ROWS["causal_rq_kmeans"], **LONG, seeds=1),
     },
     "mm_subset": {
