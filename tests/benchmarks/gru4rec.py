@@ -24,6 +24,7 @@ from modalrec.data.sequences import Sequences
 from modalrec.recommenders import ItemSpace
 from modalrec.recommenders.gru4rec import GRU4Rec, GRU4RecConfig
 from modalrec.training.loop import TrainingConfig
+from tests.benchmarks._sessions import drawn_sessions
 
 ROUNDS = 3
 SESSIONS, MEAN_LENGTH = 96_670, 5.0
@@ -85,21 +86,9 @@ def main(argv: Sequence[str] = ()) -> None:
 def sessions(n_items: int, seed: int = 0) -> Sequences:
     """Generated sessions of items that occur, numbered by first appearance."""
     rng = np.random.default_rng(seed)
-    popularity = np.cumsum((np.arange(n_items) + 1.0) ** -0.9)
-    popularity /= popularity[-1]
-
-    def drawn(*size: int) -> Any:
-        return np.searchsorted(popularity, rng.random(size)).astype(np.int32)
-
-    following = drawn(n_items, 3)
-    lengths = np.minimum(1 + rng.geometric(1 / (MEAN_LENGTH - 1), SESSIONS), 60)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    items = drawn(int(offsets[-1]))
-    follows, which = rng.random(len(items)) < 0.6, rng.integers(0, 3, len(items))
-    for place in range(1, int(lengths.max())):
-        here = offsets[:-1][lengths > place] + place
-        here = here[follows[here]]
-        items[here] = following[items[here - 1], which[here]]
+    items, offsets = drawn_sessions(
+        rng, n_items, lambda: np.minimum(1 + rng.geometric(1 / (MEAN_LENGTH - 1), SESSIONS), 60)
+    )
     used, first, numbered = np.unique(items, return_index=True, return_inverse=True)
     rank = np.empty(len(used), np.int32)
     rank[np.argsort(first)] = np.arange(len(used), dtype=np.int32)

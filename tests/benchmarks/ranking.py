@@ -30,13 +30,12 @@ SETTINGS = ((200_000, 512), (1_000_000, 128))
 
 
 class Product(Scorer):
-    """Scores that are one matrix product, with a drawn state for each user; the last column is the bias."""
+    """Scores that are one matrix product, with a drawn state for each user."""
 
-    def __init__(self, n_users: int, n_items: int) -> None:
+    def __init__(self, n_users: int, n_items: int, width: int) -> None:
         rng = np.random.default_rng(0)
-        self.states_UD = rng.standard_normal((n_users, WIDTH + 1), np.float32)
-        self.vectors_ND = rng.standard_normal((n_items, WIDTH + 1), np.float32)
-        self.states_UD[:, -1] = 1
+        self.states_UD = rng.standard_normal((n_users, width), np.float32)
+        self.vectors_ND = rng.standard_normal((n_items, width), np.float32)
 
     def prepare(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """A user's history is one item whose index is the user's number."""
@@ -88,7 +87,8 @@ def main(argv: Sequence[str] = ()) -> None:
 
 def compare(n_items: int, batch_size: int) -> tuple[float, float, float, bool]:
     """CPU-seconds of the authors' way with one comparison and with two, of ours, and whether the ranks agree."""
-    scorer = Product(batch_size, n_items)
+    scorer = Product(batch_size, n_items, WIDTH + 1)
+    scorer.states_UD[:, -1] = 1  # the last column of the vectors is the bias
     rng = np.random.default_rng(1)
     histories = np.stack([np.arange(batch_size), rng.integers(0, n_items, batch_size)], 1).astype(np.int32)
     offsets = 2 * np.arange(batch_size + 1, dtype=np.int64)

@@ -33,6 +33,7 @@ from modalrec.recommenders import ItemSpace, Scorer
 from modalrec.recommenders._transformer import latest
 from modalrec.recommenders.encoder_retrieve import EncoderRetrieve, EncoderRetrieveConfig
 from modalrec.run import Run
+from tests.benchmarks.ranking import Product
 
 BATCH, LIST, ROUNDS = 256, 20, 5
 DENSE = ((200_000, 64), (200_000, 128), (1_000_000, 64), (1_000_000, 128))
@@ -68,29 +69,6 @@ for line in sys.stdin:
 """
 
 Lists = NDArray[np.int64]
-
-
-class Product(Scorer):
-    """Scores that are one matrix product, with a drawn state for each user."""
-
-    def __init__(self, n_items: int, width: int) -> None:
-        rng = np.random.default_rng(0)
-        self.states_UD = rng.standard_normal((BATCH, width), np.float32)
-        self.vectors_ND = rng.standard_normal((n_items, width), np.float32)
-
-    def prepare(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """A user's history is one item whose index is the user's number."""
-        return self.states_UD[[history[0] for history in histories]]
-
-    def score(self, prepared: NDArray[np.float32], begin: int, end: int) -> NDArray[np.float32]:
-        return prepared @ self.vectors_ND[begin:end].T
-
-    def score_into(self, prepared: NDArray[np.float32], begin: int, end: int, out: NDArray[np.float32]) -> None:
-        np.matmul(prepared, self.vectors_ND[begin:end].T, out=out)
-
-    def score_of(self, prepared: NDArray[np.float32], items: NDArray[np.int32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = np.einsum("bd,bd->b", prepared, self.vectors_ND[items])
-        return found
 
 
 class Faiss:
@@ -141,7 +119,7 @@ def main(argv: Sequence[str] = ()) -> None:
 
 def dense(n_items: int, width: int, python: str | None) -> None:
     """The scan of a matrix product beside the flat index."""
-    scorer = Product(n_items, width)
+    scorer = Product(BATCH, n_items, width)
     ways: dict[str, Way] = {"evaluator's scan": timed(lambda: scanned(scorer, n_items))}
     index = python and Faiss(python, "flat", queries=scorer.states_UD, vectors=scorer.vectors_ND)
     if index:

@@ -28,7 +28,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import TEST, leave_one_out
@@ -40,6 +39,7 @@ from modalrec.run import Run
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.windows import PAD
 from tests.benchmarks._sequential_peers import HEADS, HIDDEN, HISTORY, LAYERS, LIST, MEASURED, NEGATIVES
+from tests.benchmarks._sessions import drawn_sessions
 
 ROUNDS = 3
 SESSIONS, LEAST, MEAN, MOST = 12_000, 4, 7.07, 50
@@ -116,22 +116,10 @@ def show(rounds: Sequence[dict[str, Measured]]) -> None:
 def sessions(seed: int = 0) -> Sequences:
     """Generated sessions of items that occur in the part to learn from, two more events each for choice and test."""
     rng = np.random.default_rng(seed)
-    popularity = np.cumsum((np.arange(ITEMS) + 1.0) ** -0.9)
-    popularity /= popularity[-1]
-
-    def drawn(*size: int) -> NDArray[np.int32]:
-        return np.searchsorted(popularity, rng.random(size)).astype(np.int32)
-
-    following = drawn(ITEMS, 3)
-    lengths = 2 + np.minimum(LEAST - 1 + rng.geometric(1 / (MEAN - LEAST + 1), SESSIONS), MOST)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    items = drawn(int(offsets[-1]))
-    follows, which = rng.random(len(items)) < 0.6, rng.integers(0, 3, len(items))
-    for place in range(1, int(lengths.max())):
-        here = offsets[:-1][lengths > place] + place
-        here = here[follows[here]]
-        items[here] = following[items[here - 1], which[here]]
-    split = leave_one_out(np.repeat(np.arange(SESSIONS, dtype=np.int32), lengths))
+    items, offsets = drawn_sessions(
+        rng, ITEMS, lambda: 2 + np.minimum(LEAST - 1 + rng.geometric(1 / (MEAN - LEAST + 1), SESSIONS), MOST)
+    )
+    split = leave_one_out(np.repeat(np.arange(SESSIONS, dtype=np.int32), np.diff(offsets)))
     known = np.unique(items[split == 0])
     strange = ~np.isin(items, known)
     items[strange] = rng.choice(known, int(strange.sum()))

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from modalrec import compiled
 from modalrec.config import resolve
-from modalrec.data.sequences import Sequences
-from modalrec.data.splits import TRAIN, VALID
+from modalrec.data.splits import VALID
 from modalrec.errors import ConfigError
 from modalrec.evaluation.ranking import rank
 from modalrec.recommenders import ItemSpace, Recommender, load_recommender, save_recommender
@@ -24,6 +23,7 @@ from modalrec.run import Run
 from modalrec.testing.recommenders import RecommenderContract, item_space, walks
 from modalrec.training.windows import PAD
 from tests.recommenders.encoder_decoder_cases import colliding
+from tests.recommenders.next_item import LENGTHS, check_windows, one_code_each
 
 SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
 
@@ -117,44 +117,13 @@ def test_the_code_of_a_level_moves_its_head_alone(level: int) -> None:
     assert same == [d != level for d in range(3)]
 
 
-def states(model: EncoderRetrieve, batch: torch.Tensor) -> torch.Tensor:
-    """What the encoder gives in `loss`."""
-    caught: list[torch.Tensor] = []
-    hook = model.encoder.register_forward_hook(lambda module, given, found: caught.append(found.detach()))
-    model.loss(batch)
-    hook.remove()
-    return torch.cat(caught)
-
-
 @settings(max_examples=30, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 1),
-    history=st.integers(1, 6),
-    augment=st.booleans(),
-    seed=st.integers(0, 9),
-)
+@given(lengths=LENGTHS, history=st.integers(1, 6), augment=st.booleans(), seed=st.integers(0, 9))
 def test_no_code_of_a_target_is_in_the_encoders_input(
     lengths: list[int], history: int, augment: bool, seed: int
 ) -> None:
-    """Every event is an item with codes of its own: states up to a position do not depend on what comes after it."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    n = int(offsets[-1])
-    train = Sequences(np.arange(n, dtype=np.int32), offsets, np.full(n, TRAIN, np.int8), n, "leave_one_out")
-    names = [str(item) for item in range(n + 1)]  # one more, that nobody had
-    codes = np.tile(np.arange(n + 1, dtype=np.int32)[:, None], 3)
-    model = build(ItemSpace(names, names, codes, (n + 1,) * 3), history=history)
-    batches = model.batches(train, 4, seed, augment)
-    targets: list[int] = []
-    for step, indices in enumerate(batches.plan(0)):
-        batch = batches.build(0, step, indices)
-        before = states(model, batch)
-        targets += batch[:, 1:][batch[:, 1:] != PAD].tolist()
-        for place in range(1, batch.shape[1]):
-            changed = torch.where(torch.arange(batch.shape[1]) >= place, n, batch)
-            changed[batch == PAD] = PAD
-            assert torch.equal(states(model, changed)[:, :place], before[:, :place])
-    everything = sorted(set(range(n)) - set(offsets[:-1].tolist()))
-    assert augment or sorted(targets) == everything, "each event but a user's first is a target once"
+    model = build(one_code_each(sum(lengths) + 1), history=history)
+    check_windows(model, model.encoder, lengths, seed, augment)
 
 
 @pytest.mark.parametrize("n_histories", [1, 5, 40, 64, 150])

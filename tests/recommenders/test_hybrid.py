@@ -1,7 +1,6 @@
 """hybrid: its two losses by definition, and cold items among its candidates."""
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from modalrec.recommenders._content import whitened
 from modalrec.recommenders.hybrid import Hybrid, HybridConfig
 from modalrec.testing.recommenders import RecommenderContract, item_space, walks
 from modalrec.training.windows import PAD
+from tests.recommenders.next_item import LENGTHS, check_windows, one_code_each
 
 SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
 
@@ -84,43 +84,13 @@ def test_losses_are_those_of_the_definition(negatives: str) -> None:
     torch.testing.assert_close(losses["loss"], losses["codes"] + 0.5 * losses["dense"])
 
 
-def states(model: Hybrid, batch: torch.Tensor) -> torch.Tensor:
-    """What the encoder gives in `loss`."""
-    caught: list[torch.Tensor] = []
-    hook = model.form.encoder.register_forward_hook(lambda module, given, found: caught.append(found.detach()))
-    model.loss(batch)
-    hook.remove()
-    return torch.cat(caught)
-
-
 @settings(max_examples=30, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 1),
-    history=st.integers(1, 6),
-    augment=st.booleans(),
-)
+@given(lengths=LENGTHS, history=st.integers(1, 6), augment=st.booleans())
 def test_neither_codes_nor_content_of_a_target_are_in_the_encoders_input(
     lengths: list[int], history: int, augment: bool
 ) -> None:
-    """Every event is an item with codes and content of its own: states do not depend on what comes after them."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    n = int(offsets[-1])
-    names = [str(item) for item in range(n + 1)]  # one more, that nobody had
-    codes = np.tile(np.arange(n + 1, dtype=np.int32)[:, None], 3)
-    content = np.random.default_rng(0).standard_normal((n + 1, 4)).astype(np.float32)
-    model = build(ItemSpace(names, names, codes, (n + 1,) * 3, content), history=history, negatives="batch")
-    batches = model.batches(events([list(range(*pair)) for pair in pairwise(offsets)], n), 4, 0, augment)
-    targets: list[int] = []
-    for step, indices in enumerate(batches.plan(0)):
-        batch = batches.build(0, step, indices)
-        before = states(model, batch)
-        targets += batch[:, 1:][batch[:, 1:] != PAD].tolist()
-        for place in range(1, batch.shape[1]):
-            changed = torch.where(torch.arange(batch.shape[1]) >= place, n, batch)
-            changed[batch == PAD] = PAD
-            assert torch.equal(states(model, changed)[:, :place], before[:, :place])
-    everything = sorted(set(range(n)) - set(offsets[:-1].tolist()))
-    assert augment or sorted(targets) == everything
+    model = build(one_code_each(sum(lengths) + 1, content_width=4), history=history, negatives="batch")
+    check_windows(model, model.form.encoder, lengths, 0, augment)
 
 
 def dense_scores(model: Hybrid, history: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from modalrec.config import resolve
@@ -15,6 +17,7 @@ from modalrec.recommenders import ItemSpace, Recommender
 from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
 from modalrec.testing.recommenders import RecommenderContract, item_space, walks
 from tests.evaluation.tiny import make_sequences
+from tests.recommenders.next_item import LENGTHS, check_windows, one_code_each
 
 SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "history": 12}
 
@@ -63,6 +66,15 @@ class TestSampledSoftmax(Contract):
 class TestGbce(Contract):
     settings = {"loss": "gbce", "n_sample": 30}
     training = {"epochs": 60, "batch_size": 32, "schedule": "constant"}
+
+
+@given(lengths=LENGTHS, history=st.integers(1, 6), augment=st.booleans())
+def test_neither_id_nor_content_of_a_target_is_in_the_encoders_input(
+    lengths: list[int], history: int, augment: bool
+) -> None:
+    settings = {**SMALL, "content": "sum", "history": history}
+    model = Sasrec(resolve(SasrecConfig, settings), one_code_each(sum(lengths) + 1, content_width=4)).eval()
+    check_windows(model, model.encoder, lengths, 0, augment)
 
 
 @pytest.mark.parametrize("settings", [{}, {"content": "sum"}, {"content": "only", "similarity": "cosine"}])

@@ -139,3 +139,17 @@ def test_cutoffs_are_sorted_and_positive() -> None:
     assert config.model_validate({"cutoffs": [10, 1, 10]}).cutoffs == (1, 10)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="at least one cut-off"):
         config.model_validate({"cutoffs": [0]})
+
+
+def test_a_baseline_that_is_not_asked_for_costs_nothing(
+    edges: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("made for nothing")
+
+    for name in ("ItemKNN", "ContentNN"):
+        monkeypatch.setattr(f"modalrec.stages.evaluate.{name}", refuse)
+    settings = {**SETTINGS, "baselines": ["popularity"]}
+    metrics = trained.run_stage("evaluate", settings, **edges, evaluation=tmp_path / "evaluation")
+    assert "popularity_recall_10" in metrics
+    assert "item_knn_recall_10" not in metrics

@@ -8,17 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modalrec.data.sequences import Sequences
-from modalrec.training.batches import Batches
+from modalrec.training.batches import Batches, plan_by_length
 from modalrec.training.windows import pad
 
 
 class NextItems(Batches):
-    """Every event but a user's first is a target once an epoch, after the items before it; see `Windows` for batches.
+    """Every event but a user's first is a target once an epoch, after the items before it.
 
     The history of a target ends right before it, so that none of the target's codes is in the encoder's input.
     """
-
-    pool = 32
 
     def __init__(self, train: Sequences, history: int, batch_size: int, seed: int, drop_items: float = 0.0) -> None:
         """Plans over the given events.
@@ -38,13 +36,8 @@ class NextItems(Batches):
         self.starts = np.maximum(self.firsts, self.ends - history)
 
     def plan(self, epoch: int) -> Sequence[NDArray[np.int64]]:
-        """Examples in random order, sorted by length inside pools of batches, the batches shuffled again."""
-        rng = np.random.default_rng([self.seed, epoch, 0])
-        order = rng.permutation(len(self.ends))
-        lengths = (self.ends - self.starts)[order]
-        pooled = order[np.lexsort((lengths, np.arange(len(order)) // (self.batch_size * self.pool)))]
-        batches = [pooled[b : b + self.batch_size] for b in range(0, len(pooled), self.batch_size)]
-        return [batches[place] for place in rng.permutation(len(batches))]
+        """See `plan_by_length`."""
+        return plan_by_length(self.ends - self.starts, self.batch_size, np.random.default_rng([self.seed, epoch, 0]))
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """One batch.

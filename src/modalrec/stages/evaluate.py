@@ -1,7 +1,8 @@
 """The stage `evaluate`: the test part, ranked once, beside baselines and controls; then the report."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -160,7 +161,8 @@ def evaluate(
         evaluation, "evaluation", stage="evaluate", config=config, seed=run.seed, inputs=manifests
     ) as work:
         results: dict[str, Result] = {}
-        vectors_NV = item_space(dataset, embeddings=embeddings).content
+        of_content = {"content_nn", "item_knn_content"} & {*config.baselines}
+        vectors_NV = item_space(dataset, embeddings=embeddings).content if of_content else None
         for role, part, recommender in _rows(dataset, models, [headline, *further], vectors_NV, rules, config, run):
             result = _measure(role, recommender, part, config, run)
             results[result.name] = result
@@ -223,14 +225,17 @@ def _baselines(
 ) -> Iterator[tuple[str, Part, Scorer]]:
     """Every baseline on parts whose train events are the same."""
     sequences = parts[0].sequences
-    knn = ItemKNN(sequences)
-    known: dict[str, Scorer] = {"popularity": Popularity(sequences), "item_knn": knn}
+    knn = cache(lambda: ItemKNN(sequences))
+    known: dict[str, Callable[[], Scorer]] = {"popularity": lambda: Popularity(sequences), "item_knn": knn}
     if vectors_NV is not None:
-        content = ContentNN(vectors_NV)
-        known |= {"content_nn": content, "item_knn_content": ItemKNNContent(knn, content)}
+        known |= {
+            "content_nn": lambda: ContentNN(vectors_NV),
+            "item_knn_content": lambda: ItemKNNContent(knn(), ContentNN(vectors_NV)),
+        }
     for name in config.baselines:
         if name in known:
-            yield from ((name, part, known[name]) for part in parts)
+            scorer = known[name]()
+            yield from ((name, part, scorer) for part in parts)
 
 
 def _refuse_names_taken(further: list[Part], config: Config) -> None:

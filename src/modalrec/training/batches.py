@@ -27,3 +27,16 @@ def shuffled_plan(n: int, batch_size: int, rng: np.random.Generator) -> list[NDA
     """All of `range(n)` in random order, cut into batches; the last one may be smaller."""
     order = rng.permutation(n)
     return [order[begin : begin + batch_size] for begin in range(0, n, batch_size)]
+
+
+def plan_by_length(
+    lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator, pool: int = 32
+) -> list[NDArray[np.int64]]:
+    """Rows in random order, sorted by length inside pools of `pool` batches, the batches shuffled again.
+
+    Rows of a batch are then of about one length, so that little is padded, and batches still come in random order.
+    """
+    order = rng.permutation(len(lengths))
+    pooled = order[np.lexsort((lengths[order], np.arange(len(order)) // (batch_size * pool)))]
+    batches = [pooled[begin : begin + batch_size] for begin in range(0, len(pooled), batch_size)]
+    return [batches[place] for place in rng.permutation(len(batches))]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modalrec.data.sequences import Sequences
-from modalrec.training.batches import Batches
+from modalrec.training.batches import Batches, plan_by_length
 
 PAD = -1
 
@@ -18,8 +18,6 @@ class Windows(Batches):
 
     Every event but a user's first is a target exactly once an epoch: windows overlap by one item.
     """
-
-    pool = 32
 
     def __init__(
         self,
@@ -46,14 +44,9 @@ class Windows(Batches):
         self._cut_of: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def plan(self, epoch: int) -> Sequence[NDArray[np.int64]]:
-        """Windows in random order, sorted by length inside pools of batches, the batches shuffled again."""
-        rng = np.random.default_rng([self.seed, epoch, 0])
+        """See `plan_by_length`."""
         starts, ends = self._windows(epoch)
-        order = rng.permutation(len(starts))
-        lengths = (ends - starts)[order]
-        pooled = order[np.lexsort((lengths, np.arange(len(order)) // (self.batch_size * self.pool)))]
-        batches = [pooled[b : b + self.batch_size] for b in range(0, len(pooled), self.batch_size)]
-        return [batches[place] for place in rng.permutation(len(batches))]
+        return plan_by_length(ends - starts, self.batch_size, np.random.default_rng([self.seed, epoch, 0]))
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Tensor:
         """[B, longest window] items, padded at the end with PAD."""
