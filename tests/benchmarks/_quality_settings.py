@@ -69,7 +69,7 @@ ROWS: dict[str, Settings] = {
     "sasrec_content": over(WIDE, recommender=CONTENT),
     "sasrec_both": over(WIDE, recommender=BOTH),
     "sasrec_both_neighbours": over(WIDE, recommender={**BOTH, "neighbours": 2.0}),
-    "causal_rqvae": over(FIRM, codes="rqvae", seeds=1),
+    "causal_rqvae": over(FIRM, codes="rqvae"),
     "causal_rq_kmeans": over(FIRM, codes="rq_kmeans"),
     "t5_rq_kmeans": T5,
 }
@@ -80,8 +80,10 @@ CHOSEN: dict[str, dict[str, Settings]] = {
     "ml_latest_small": {
         "gru4rec": ROWS["gru4rec"],
         **{row: over(ROWS[row], **LONG) for row in ROWS if row.startswith("sasrec")},
-        "sasrec_content": over(ROWS["sasrec_content"], **LONG, seeds=1),
-        "causal_rq_kmeans": over(ROWS["causal_rq_kmeans"], **LONG, seeds=1),
+        "sasrec_content": over(ROWS["sasrec_content"], **LONG),
+        "causal_rqvae": over(ROWS["causal_rqvae"], **LONG),
+        "causal_rq_kmeans": over(ROWS["causal_rq_kmeans"], **LONG),
+        "t5_rq_kmeans": over(T5, training={"epochs": 1}),
     },
     "mm_subset": {
         "sasrec_ids": IDS,
