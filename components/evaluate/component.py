@@ -17,6 +17,8 @@ def evaluate(
     report: Output[HTML],
     codes: Input[ModalrecCodes] = None,
     embeddings: Input[ModalrecEmbeddings] = None,
+    text_embeddings: Input[ModalrecEmbeddings] = None,
+    image_embeddings: Input[ModalrecEmbeddings] = None,
     pretrained: Input[ModalrecModel] = None,
     scratch: Input[ModalrecModel] = None,
     shuffled: Input[ModalrecModel] = None,
@@ -34,6 +36,8 @@ def evaluate(
         report: The report as one HTML file.
         codes: The items' semantic IDs, for the report.
         embeddings: The items' vectors, for the baselines of content.
+        text_embeddings: The vectors of the items' texts, for the same where `embeddings` is not given.
+        image_embeddings: The vectors of the items' pictures, likewise.
         pretrained: The model before finetuning.
         scratch: The model trained without pretraining.
         shuffled: The model trained on shuffled histories.
@@ -50,6 +54,8 @@ def evaluate(
             "model": model,
             "codes": codes,
             "embeddings": embeddings,
+            "text_embeddings": text_embeddings,
+            "image_embeddings": image_embeddings,
             "pretrained": pretrained,
             "scratch": scratch,
             "shuffled": shuffled,

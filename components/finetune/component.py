@@ -15,6 +15,8 @@ def finetune(
     metrics: Output[Metrics],
     codes: Input[ModalrecCodes] = None,
     embeddings: Input[ModalrecEmbeddings] = None,
+    text_embeddings: Input[ModalrecEmbeddings] = None,
+    image_embeddings: Input[ModalrecEmbeddings] = None,
     pretrained: Input[ModalrecModel] = None,
 ) -> None:
     """Train a recommender on histories as they are.
@@ -27,6 +29,8 @@ def finetune(
         metrics: Losses and validation metrics of the kept epoch.
         codes: The items' semantic IDs, for models that use them.
         embeddings: The items' vectors, for models that use them.
+        text_embeddings: The vectors of the items' texts, for models that tell modalities apart.
+        image_embeddings: The vectors of the items' pictures, for the same.
         pretrained: The model to start from; a fresh one where it is left out.
     """
     from components.execute import execute
@@ -35,7 +39,14 @@ def finetune(
         "finetune",
         config,
         seed,
-        inputs={"dataset": dataset, "codes": codes, "embeddings": embeddings, "pretrained": pretrained},
+        inputs={
+            "dataset": dataset,
+            "codes": codes,
+            "embeddings": embeddings,
+            "text_embeddings": text_embeddings,
+            "image_embeddings": image_embeddings,
+            "pretrained": pretrained,
+        },
         outputs={"model": model},
         metrics=metrics,
     )

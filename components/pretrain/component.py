@@ -15,6 +15,8 @@ def pretrain(
     metrics: Output[Metrics],
     codes: Input[ModalrecCodes] = None,
     embeddings: Input[ModalrecEmbeddings] = None,
+    text_embeddings: Input[ModalrecEmbeddings] = None,
+    image_embeddings: Input[ModalrecEmbeddings] = None,
 ) -> None:
     """Train a recommender on perturbed histories.
 
@@ -26,6 +28,8 @@ def pretrain(
         metrics: Losses and validation metrics of the kept epoch.
         codes: The items' semantic IDs, for models that use them.
         embeddings: The items' vectors, for models that use them.
+        text_embeddings: The vectors of the items' texts, for models that tell modalities apart.
+        image_embeddings: The vectors of the items' pictures, for the same.
     """
     from components.execute import execute
 
@@ -33,7 +37,13 @@ def pretrain(
         "pretrain",
         config,
         seed,
-        inputs={"dataset": dataset, "codes": codes, "embeddings": embeddings},
+        inputs={
+            "dataset": dataset,
+            "codes": codes,
+            "embeddings": embeddings,
+            "text_embeddings": text_embeddings,
+            "image_embeddings": image_embeddings,
+        },
         outputs={"pretrained": pretrained},
         metrics=metrics,
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from modalrec.artifacts.schemas import embeddings
+from modalrec.artifacts.schemas import embedding_lists, embeddings
 from modalrec.errors import ArtifactError
 
 # N items of a batch or of all, D length of the vectors.
@@ -79,6 +79,7 @@ class EmbeddingsReader:
 
     Args:
         folder: The artifact.
+        lists: Whether the reader can do with several vectors an item (see `embedding_lists`); `batches` cannot.
 
     Attributes:
         n_items: Number of rows.
@@ -88,7 +89,7 @@ class EmbeddingsReader:
         ArtifactError: The file is missing, no parquet, or has other columns.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lists: bool = False) -> None:
         self.path = folder / NAME
         try:
             with pq.ParquetFile(self.path) as file:
@@ -98,8 +99,16 @@ class EmbeddingsReader:
             raise ArtifactError(f"{self.path}: cannot be read ({error}); run the stage that made it again") from None
         index = found.get_field_index("embedding")
         kind: Any = found.field(index).type if index >= 0 else pa.null()
-        self.dimension: int = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
-        if not self.dimension or {field.name: field.type for field in found} != _types(self.dimension):
+        several = pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type)
+        if several and not lists:
+            raise ArtifactError(
+                f"{self.path}: has a list of vectors an item, and one is needed here; embed with max_sentences=1 or "
+                "without a vocabulary"
+            )
+        inner = kind.value_type if several else kind
+        self.dimension: int = inner.list_size if pa.types.is_fixed_size_list(inner) else 0
+        schema = (embedding_lists if several else embeddings)(max(1, self.dimension))
+        if {field.name: field.type for field in found} != {field.name: field.type for field in schema}:
             columns = ", ".join(f"{field.name} {field.type}" for field in found)
             raise ArtifactError(
                 f"{self.path}: has the columns {columns} instead of item_id string, present bool, "
@@ -145,7 +154,3 @@ def load(folder: Path) -> Batch:
         item_ids[rows], present[rows], vectors_ND[rows] = batch
         done = rows.stop
     return Batch(item_ids, present, vectors_ND)
-
-
-def _types(dimension: int) -> dict[str, pa.DataType]:
-    return {field.name: field.type for field in embeddings(dimension)}

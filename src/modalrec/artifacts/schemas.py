@@ -59,6 +59,12 @@ def embeddings(dimension: int) -> pa.Schema:
     )
 
 
+def embedding_lists(dimension: int) -> pa.Schema:
+    """`embeddings.parquet` of items with several vectors each, such as sentences; empty where not `present`."""
+    vector = pa.list_(pa.float32(), dimension)
+    return embeddings(dimension).set(2, pa.field("embedding", pa.list_(vector), nullable=False))
+
+
 def codes(length: int) -> pa.Schema:
     """`codes.parquet`: one row an item; `semantic_id` is `length` codes by level, the collision position last."""
     return pa.schema(

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modalrec import plugins
+from modalrec.artifacts.embedding_lists import VectorLists
 from modalrec.artifacts.files import write_json
 from modalrec.config import Config, dump
 from modalrec.data.sequences import Sequences
@@ -41,6 +42,8 @@ class ItemSpace:
         codes: [N, L] semantic IDs, or None for models without codes.
         codebook_sizes: [L] codes per level, the collision position last; empty without codes.
         content: [N, V] one vector an item, zero where it has none; None for models without content.
+        text: The vectors of each item's text, one or several; None for models that do not tell modalities apart.
+        image: The same of its picture.
     """
 
     item_ids: list[str]
@@ -48,6 +51,8 @@ class ItemSpace:
     codes: NDArray[np.int32] | None = None
     codebook_sizes: tuple[int, ...] = ()
     content: NDArray[np.float32] | None = None
+    text: VectorLists | None = None
+    image: VectorLists | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -89,7 +94,8 @@ class Recommender(nn.Module, ABC):
 
     Attributes:
         Config: The configuration class, with `name: Literal["<module>"]`.
-        needs: The edges it is built from besides the dataset: "codes", "embeddings".
+        needs: The edges it is built from besides the dataset: "codes", "embeddings", "text_embeddings",
+            "image_embeddings".
         exact: It is a `Scorer` too, whose scores of the whole catalogue are its natural way to rank.
         training_defaults: Where the defaults of `TrainingConfig` do not suit it.
         item_tensors: Names in the state dict of what belongs to items: parameters with a row an item, and buffers. A

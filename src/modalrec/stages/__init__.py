@@ -28,6 +28,9 @@ EDGES = {
 }
 """From edge name to the kind of artifact. `source` is the user's own data and has no kind."""
 
+ABOUT_ITEMS = ("codes", "embeddings", "text_embeddings", "image_embeddings")
+"""The edges that say more of items than the dataset does; every model takes some of them."""
+
 
 @dataclass(frozen=True)
 class StageSpec:
@@ -63,19 +66,19 @@ STAGES = {
         optional=("embeddings", "text_embeddings", "image_embeddings", "dataset", "codebook"),
     ),
     "pretrain": StageSpec(
-        ("dataset",), ("pretrained",), "Train a recommender on perturbed histories.", optional=("codes", "embeddings")
+        ("dataset",), ("pretrained",), "Train a recommender on perturbed histories.", optional=ABOUT_ITEMS
     ),
     "finetune": StageSpec(
         ("dataset",),
         ("model",),
         "Train a recommender on histories as they are.",
-        optional=("codes", "embeddings", "pretrained"),
+        optional=(*ABOUT_ITEMS, "pretrained"),
     ),
     "evaluate": StageSpec(
         ("dataset", "model"),
         ("evaluation",),
         "Rank the whole catalogue for every test user, beside baselines, and write the report.",
-        optional=("codes", "embeddings", "pretrained", "scratch", "shuffled", "temporal"),
+        optional=(*ABOUT_ITEMS, "pretrained", "scratch", "shuffled", "temporal"),
     ),
 }
 

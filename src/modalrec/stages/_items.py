@@ -4,15 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modalrec.artifacts.codes import read_codes
+from modalrec.artifacts.embedding_lists import VectorLists, load_lists
 from modalrec.artifacts.embeddings import load as load_embeddings
 from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.errors import ArtifactError
 from modalrec.recommenders import ItemSpace
 
 
-def item_space(dataset: Path, codes: Path | None = None, embeddings: Path | None = None) -> ItemSpace:
+def item_space(
+    dataset: Path,
+    codes: Path | None = None,
+    embeddings: Path | None = None,
+    text_embeddings: Path | None = None,
+    image_embeddings: Path | None = None,
+) -> ItemSpace:
     """The catalogue of a dataset, with semantic IDs and vectors where they are given.
 
     Raises:
@@ -29,7 +37,32 @@ def item_space(dataset: Path, codes: Path | None = None, embeddings: Path | None
         given = load_embeddings(embeddings)
         _refuse_other_items(embeddings, given.item_ids.tolist(), item_ids, "vector", "embed and fuse")
         space = replace(space, content=np.ascontiguousarray(given.vectors_ND))
+    if text_embeddings is not None:
+        space = replace(space, text=_lists(text_embeddings, item_ids, "embed_text"))
+    if image_embeddings is not None:
+        space = replace(space, image=_lists(image_embeddings, item_ids, "embed_image"))
     return space
+
+
+def item_content(
+    dataset: Path, embeddings: Path | None, text_embeddings: Path | None, image_embeddings: Path | None
+) -> NDArray[np.float32] | None:
+    """One vector an item [N, V]: the fused one, or the means of its text's and its picture's side by side.
+
+    Raises:
+        ArtifactError: Vectors were made for other items.
+    """
+    if embeddings is not None:
+        return item_space(dataset, embeddings=embeddings).content
+    space = item_space(dataset, text_embeddings=text_embeddings, image_embeddings=image_embeddings)
+    found = [lists.means() for lists in (space.text, space.image) if lists is not None]
+    return np.concatenate(found, axis=1) if found else None
+
+
+def _lists(folder: Path, item_ids: list[str], stage: str) -> VectorLists:
+    given_ids, lists = load_lists(folder)
+    _refuse_other_items(folder, given_ids.tolist(), item_ids, "vector", stage)
+    return lists
 
 
 def _refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:

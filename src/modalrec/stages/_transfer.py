@@ -25,12 +25,18 @@ SELECTING = (
     "exact_repeats",
 )
 """Settings of ingest that decide which of a user's events is the last."""
+SPACES = {
+    "embeddings": "vector_space",
+    "text_embeddings": "text_vector_space",
+    "image_embeddings": "image_vector_space",
+}
+"""From an edge of vectors to the name of their space's identity in a model's manifest."""
 
 
 def identities(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     """What a model's manifest says of its codes and vectors, for the models that will start from it."""
     found = {"codebook": codebook_of(manifests["codes"])} if "codes" in manifests else {}
-    found |= {"vector_space": vector_space(manifests["embeddings"])} if "embeddings" in manifests else {}
+    found |= {identity: vector_space(manifests[edge]) for edge, identity in SPACES.items() if edge in manifests}
     return {name: digest for name, digest in found.items() if digest}
 
 
@@ -58,14 +64,15 @@ def refuse_foreign(start: Path, manifests: Mapping[str, Manifest], config: Confi
         "embeddings": "embed and fuse these items with the same settings and seed",
     }
     said = identities(manifests)
-    for edge, identity in (("codes", "codebook"), ("embeddings", "vector_space")):
+    for edge, identity in {"codes": "codebook", **SPACES}.items():
         before, now = pretrained.inputs.get(edge), manifests[edge].digest if edge in manifests else None
         if before == now:
             continue
         both = before is not None and now is not None
         if not both or not _alike(edge, pretrained.statistics.get(identity), said.get(identity)):
+            way = ways.get(edge, "embed these items with the same encoder")
             raise ArtifactError(
-                f"{start}: was trained with other {edge}; give the same --{edge}, {ways[edge]}, or pretrain again"
+                f"{start}: was trained with other {edge}; give the same --{edge}, {way}, or pretrain again"
             )
     for digest in _learnt_from(pretrained) - {manifests["dataset"].digest}:
         if digest not in pretrained.lineage:
@@ -141,7 +148,7 @@ def start_from(model: Recommender, start: Path, manifests: Mapping[str, Manifest
 
 def _alike(edge: str, before: str | None, now: str | None) -> bool:
     """Whether codes are of one codebook; vectors from elsewhere, whose encoder nobody knows, may be of one space."""
-    return before == now is not None or (edge == "embeddings" and None in (before, now))
+    return before == now is not None or (edge in SPACES and None in (before, now))
 
 
 def _learnt_from(model: Manifest) -> set[str]:

@@ -28,7 +28,7 @@ from modalrec.evaluation.results import HEADLINE, Result, row_name, summarise
 from modalrec.recommenders import Recommender, Scorer, load_recommender
 from modalrec.run import Run
 from modalrec.stages import EDGES
-from modalrec.stages._items import item_space
+from modalrec.stages._items import item_content
 from modalrec.stages.parts import Part, Rules, load_part, load_test_sets
 from modalrec.stages.trained import Trained
 
@@ -108,6 +108,8 @@ def evaluate(
     evaluation: Path,
     codes: Path | None = None,
     embeddings: Path | None = None,
+    text_embeddings: Path | None = None,
+    image_embeddings: Path | None = None,
     pretrained: Path | None = None,
     scratch: Path | None = None,
     shuffled: Path | None = None,
@@ -124,6 +126,8 @@ def evaluate(
         evaluation: Where to write `metrics.json`, `ranks/*.parquet`, `top_k/*.parquet` and `report.html`.
         codes: Semantic IDs, for the report.
         embeddings: Items' vectors, for the baselines of content.
+        text_embeddings: Vectors of the items' texts, for the same where `embeddings` is not given.
+        image_embeddings: Vectors of the items' pictures, likewise.
         pretrained: The headline model before finetuning.
         scratch: The model finetuned without pretraining.
         shuffled: A model trained on shuffled histories; it is given histories shuffled in the same way.
@@ -141,6 +145,7 @@ def evaluate(
         TrainingError: Scores are NaN or saturated.
     """
     given = {"dataset": dataset, "model": model, "codes": codes, "embeddings": embeddings}
+    given |= {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings}
     given |= {"pretrained": pretrained, "scratch": scratch, "shuffled": shuffled, "temporal": temporal}
     folders = {edge: folder for edge, folder in given.items() if folder is not None}
     manifests = {edge: read_manifest(folder, EDGES[edge]) for edge, folder in folders.items()}
@@ -162,7 +167,7 @@ def evaluate(
     ) as work:
         results: dict[str, Result] = {}
         of_content = {"content_nn", "item_knn_content"} & {*config.baselines}
-        vectors_NV = item_space(dataset, embeddings=embeddings).content if of_content else None
+        vectors_NV = item_content(dataset, embeddings, text_embeddings, image_embeddings) if of_content else None
         for role, part, recommender in _rows(dataset, models, [headline, *further], vectors_NV, rules, config, run):
             result = _measure(role, recommender, part, config, run)
             results[result.name] = result

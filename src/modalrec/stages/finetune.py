@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from modalrec.artifacts import read_manifest
 from modalrec.run import Run
 from modalrec.stages.train import TrainConfig, train
 
@@ -14,6 +13,8 @@ def finetune(
     model: Path,
     codes: Path | None = None,
     embeddings: Path | None = None,
+    text_embeddings: Path | None = None,
+    image_embeddings: Path | None = None,
     pretrained: Path | None = None,
     *,
     config: TrainConfig,
@@ -26,6 +27,8 @@ def finetune(
         model: Where to write the model.
         codes: Semantic IDs, for models that need them.
         embeddings: Items' vectors, for models that need them.
+        text_embeddings: Vectors of the items' texts, for models that tell modalities apart.
+        image_embeddings: Vectors of the items' pictures, for the same.
         pretrained: The model to start from, perhaps one of another dataset with codes of the same codebook; without it
             training starts from random weights.
         config: Model and training.
@@ -34,11 +37,12 @@ def finetune(
     Returns:
         Epochs, the best one, its validation metrics, the number of parameters.
     """
-    manifests = {"dataset": read_manifest(dataset, "dataset")}
-    if codes is not None:
-        manifests["codes"] = read_manifest(codes, "codes")
-    if embeddings is not None:
-        manifests["embeddings"] = read_manifest(embeddings, "embeddings")
-    if pretrained is not None:
-        manifests["pretrained"] = read_manifest(pretrained, "model")
-    return train(model, dataset, codes, embeddings, pretrained, manifests, augment=False, config=config, run=run)
+    given = {
+        "dataset": dataset,
+        "codes": codes,
+        "embeddings": embeddings,
+        "text_embeddings": text_embeddings,
+        "image_embeddings": image_embeddings,
+        "pretrained": pretrained,
+    }
+    return train(model, given, augment=False, config=config, run=run)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from modalrec.artifacts import read_manifest
 from modalrec.run import Run
 from modalrec.stages.train import TrainConfig, train
 
@@ -14,6 +13,8 @@ def pretrain(
     pretrained: Path,
     codes: Path | None = None,
     embeddings: Path | None = None,
+    text_embeddings: Path | None = None,
+    image_embeddings: Path | None = None,
     *,
     config: TrainConfig,
     run: Run,
@@ -25,15 +26,19 @@ def pretrain(
         pretrained: Where to write the model.
         codes: Semantic IDs, for models that need them.
         embeddings: Items' vectors, for models that need them.
+        text_embeddings: Vectors of the items' texts, for models that tell modalities apart.
+        image_embeddings: Vectors of the items' pictures, for the same.
         config: Model and training.
         run: The stage's run.
 
     Returns:
         Epochs, the best one, its validation metrics, the number of parameters.
     """
-    manifests = {"dataset": read_manifest(dataset, "dataset")}
-    if codes is not None:
-        manifests["codes"] = read_manifest(codes, "codes")
-    if embeddings is not None:
-        manifests["embeddings"] = read_manifest(embeddings, "embeddings")
-    return train(pretrained, dataset, codes, embeddings, None, manifests, augment=True, config=config, run=run)
+    given = {
+        "dataset": dataset,
+        "codes": codes,
+        "embeddings": embeddings,
+        "text_embeddings": text_embeddings,
+        "image_embeddings": image_embeddings,
+    }
+    return train(pretrained, given, augment=True, config=config, run=run)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from modalrec.artifacts import Manifest, write_artifact
+from modalrec.artifacts import Manifest, read_manifest, write_artifact
 from modalrec.artifacts.files import write_json
 from modalrec.config import Config
 from modalrec.data.sequences import Sequences
@@ -19,6 +19,7 @@ from modalrec.plugins import any_config, create, discover
 from modalrec.recommenders import Recommender, save_recommender
 from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
 from modalrec.run import Run
+from modalrec.stages import EDGES
 from modalrec.stages._items import item_space
 from modalrec.stages._transfer import identities, refuse_foreign, start_from
 from modalrec.training.checkpoint import fingerprint
@@ -68,11 +69,7 @@ class TrainConfig(Config):
 
 def train(
     folder: Path,
-    dataset: Path,
-    codes: Path | None,
-    embeddings: Path | None,
-    start: Path | None,
-    manifests: Mapping[str, Manifest],
+    given: Mapping[str, Path | None],
     *,
     augment: bool,
     config: TrainConfig,
@@ -82,12 +79,9 @@ def train(
 
     Args:
         folder: Where to write.
-        dataset: The dataset.
-        codes: Semantic IDs; left alone by a model that does not need them.
-        embeddings: Items' vectors; left alone by a model that does not need them.
-        start: A model with the same settings that training starts from, of this dataset or another (see
-            `_transfer.start_from`); None starts from random weights.
-        manifests: Of all inputs, by edge.
+        given: From edge to input: `dataset`; codes and vectors, left alone by a model that does not need them; and
+            `pretrained`, a model with the same settings that training starts from, of this dataset or another (see
+            `_transfer.start_from`), without which it starts from random weights.
         augment: Train on the model's perturbed histories.
         config: The stage's configuration.
         run: The stage's run.
@@ -102,6 +96,9 @@ def train(
             another meaning, or on events that this dataset tests.
     """
     torch.manual_seed(run.seed)
+    folders = {edge: place for edge, place in given.items() if place is not None}
+    manifests = {edge: read_manifest(place, EDGES[edge]) for edge, place in folders.items()}
+    dataset, start = folders.pop("dataset"), folders.pop("pretrained", None)
     training, split = _possible(config, manifests["dataset"], run)
     sequences = Sequences.load(dataset, split)
     if config.fit_on == "train_and_valid":
@@ -110,9 +107,9 @@ def train(
         sequences = sequences.shuffled(run.rng("shuffle"))
     used = discover("recommenders")[config.recommender.name].edges(config.recommender)
     manifests = {edge: found for edge, found in manifests.items() if edge in used | {"dataset", "pretrained"}}
-    codes, embeddings = (codes if "codes" in used else None), (embeddings if "embeddings" in used else None)
     _refuse_missing(config, used - manifests.keys())
-    model: Recommender = create("recommenders", config.recommender, item_space(dataset, codes, embeddings))
+    space = item_space(dataset, **{edge: folders[edge] for edge in used})
+    model: Recommender = create("recommenders", config.recommender, space)
     taken: dict[str, int] = {}
     if start is not None:
         refuse_foreign(start, manifests, config, split)

@@ -8,6 +8,7 @@ from modalrec.artifacts.manifest import Manifest
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.evaluation.results import HEADLINE
 from modalrec.run import Run
+from modalrec.stages import ABOUT_ITEMS
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Trained:
                 its edge.
         """
         config = self.manifest.config
-        for edge in ("dataset", "codes", "embeddings"):
+        for edge in ("dataset", *ABOUT_ITEMS):
             made_from = self.manifest.inputs.get(edge)
             if edge in manifests and made_from not in (None, manifests[edge].digest):
                 raise ArtifactError(
