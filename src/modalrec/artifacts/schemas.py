@@ -4,6 +4,7 @@ Items are rows of `items.parquet`: the row number is the item's index everywhere
 outside. Users are numbered the same way by `users.parquet`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,6 +74,12 @@ def codes(length: int) -> pa.Schema:
             pa.field("semantic_id", pa.list_(pa.int32(), length), nullable=False),
         ]
     )
+
+
+def code_groups(lengths: Mapping[str, int]) -> pa.Schema:
+    """`codes.parquet` of named groups: one row an item, and one column of codes a group, of the group's length."""
+    groups = [pa.field(name, pa.list_(pa.int32(), length), nullable=False) for name, length in lengths.items()]
+    return pa.schema([pa.field("item_id", pa.string(), nullable=False), *groups])
 
 
 RANKS = pa.schema(

@@ -52,6 +52,11 @@ def level_usage(codes_NL: NDArray[np.int32], sizes: Sequence[int]) -> list[Level
     return [LevelUsage(np.bincount(codes_NL[:, level], minlength=size)) for level, size in enumerate(sizes)]
 
 
+def pooled_usage(codes_NL: NDArray[np.int32], size: int) -> LevelUsage:
+    """The usage of a codebook that all levels share: how often any level takes each of its `size` codes."""
+    return LevelUsage(np.bincount(codes_NL.reshape(-1), minlength=size))
+
+
 def colliding(codes_NL: NDArray[np.int32]) -> int:
     """Items minus distinct tuples of codes: zero if every item has its own."""
     return len(codes_NL) - len(np.unique(codes_NL, axis=0))

@@ -48,6 +48,11 @@ class Quantizer(nn.Module, ABC):
     def codebook_sizes(self) -> list[int]:
         """Codes per level, [L] numbers."""
 
+    @property
+    def shares_codebook(self) -> bool:
+        """Whether all levels choose from one codebook, so that a code means the same at each of them."""
+        return False
+
     @abstractmethod
     def initialise(self, vectors_ND: Tensor) -> None:
         """Sets codebooks from a sample of the data, for example by k-means. Called once, before the first step.
@@ -88,19 +93,22 @@ def save_quantizer(folder: Path, quantizer: Quantizer, codebook_sizes: Sequence[
     write_json(folder / QUANTIZER, {"quantizer": config, "dimension": quantizer.dimension, "codebook_sizes": sizes})
 
 
-def save_towers(folder: Path, towers: Mapping[str, Quantizer], codebook_sizes: Sequence[int]) -> None:
+def save_towers(folder: Path, towers: Mapping[str, Quantizer], codebook_sizes: Sequence[int] | None = None) -> None:
     """Writes one quantizer per modality, each in a folder of its name, which `load_quantizer` reads.
 
     Args:
         folder: The building place of a Codes artifact.
         towers: From modality to quantizer, in the order of the codes; the same one twice for a shared code space.
-        codebook_sizes: Of the whole semantic IDs: the towers' one after the other, and the collision position's last.
+        codebook_sizes: Of the whole semantic IDs: the towers' one after the other, and the collision position's last;
+            None for code groups, which tell their own.
     """
     for name, quantizer in towers.items():
         (folder / name).mkdir()
         save_quantizer(folder / name, quantizer, quantizer.codebook_sizes)
-    shared = len({id(quantizer) for quantizer in towers.values()}) < len(towers)
-    write_json(folder / QUANTIZER, {"towers": list(towers), "shared": shared, "codebook_sizes": list(codebook_sizes)})
+    if codebook_sizes is not None:
+        shared = len({id(quantizer) for quantizer in towers.values()}) < len(towers)
+        sizes = list(codebook_sizes)
+        write_json(folder / QUANTIZER, {"towers": list(towers), "shared": shared, "codebook_sizes": sizes})
 
 
 def load_quantizer(folder: Path, device: str = "cpu") -> Quantizer:

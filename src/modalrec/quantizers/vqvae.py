@@ -55,6 +55,11 @@ class Vqvae(Autoencoder):
         """V of every slot."""
         return [self.config.codebook_size] * self.config.slots
 
+    @property
+    def shares_codebook(self) -> bool:
+        """As set."""
+        return self.config.shared
+
     def fit_codes(self, hidden_NW: Tensor) -> None:
         """Clusters each slot, or all of them together."""
         for book, inputs_NW in enumerate(self._by_codebook(hidden_NW)):

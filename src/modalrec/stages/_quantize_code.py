@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modalrec.evaluation.codes import colliding, level_usage
+from modalrec.evaluation.codes import colliding
 from modalrec.quantizers import Quantizer
 from modalrec.run import Run
 from modalrec.stages._quantize_read import Tower
@@ -109,19 +109,6 @@ def relative(errors_N: NDArray[np.float32], vectors_ND: NDArray[np.float32], mea
     error = float(errors_N.sum(dtype=np.float64))
     spread = float(np.square(vectors_ND - mean_D).sum(dtype=np.float64))
     return error / spread if spread else 0.0
-
-
-def usage(codes_NL: NDArray[np.int32], sizes: list[int]) -> dict[str, float]:
-    """Use of each level and collisions, of codes before positions; the sizes end with the position's."""
-    metrics: dict[str, float] = {}
-    for level, found in enumerate(level_usage(codes_NL, sizes[:-1]), start=1):
-        metrics[f"level_{level}_usage"] = found.used / len(found.counts)
-        metrics[f"level_{level}_perplexity"] = found.perplexity
-        metrics[f"level_{level}_normalised_entropy"] = found.normalised_entropy
-    metrics["collisions"] = colliding(codes_NL)
-    metrics["distinct"] = len(codes_NL) - metrics["collisions"]
-    metrics["largest_group"] = sizes[-1]
-    return metrics
 
 
 def item_map(tower: Tower, run: Run) -> dict[str, Any]:

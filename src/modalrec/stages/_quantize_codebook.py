@@ -11,7 +11,7 @@ from modalrec.config import Config, dump
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.quantizers import Quantizer, load_quantizer
 from modalrec.stages._identity import vector_space
-from modalrec.stages._quantize_read import Tower
+from modalrec.stages._quantize_read import Tower, group_name
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -40,7 +40,7 @@ def settings_of(folder: Path, manifest: Manifest, config: ConfigT) -> ConfigT:
     other = [
         f"{name}={there.get(name)}, not {value}"
         for name, value in here.items()
-        if name.startswith(("quantizer", "towers")) and value not in (there.get(name), usual.get(name))
+        if name.startswith(("quantizer", "towers", "form")) and value not in (there.get(name), usual.get(name))
     ]
     if other:
         raise ConfigError(
@@ -64,12 +64,11 @@ def load_codebook(
     Raises:
         ArtifactError: It is damaged, or the vectors are of another length or of other encoders than its own.
     """
-    if manifest.config["towers"] == "fused":
-        quantizers = [load_quantizer(folder)]
-    elif manifest.config["towers"] == "shared":
+    if manifest.config["towers"] == "shared":
         quantizers = [load_quantizer(folder / towers[0].name)] * len(towers)
     else:
-        quantizers = [load_quantizer(folder / tower.name) for tower in towers]
+        grouped = manifest.config.get("form") == "groups"
+        quantizers = [load_quantizer(folder / (group_name(tower) if grouped else tower.name)) for tower in towers]
     for tower, quantizer in zip(towers, quantizers, strict=True):
         length = tower.vectors_ND.shape[1]
         if length != quantizer.dimension:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from modalrec.artifacts.embeddings import load
+from modalrec.artifacts.embeddings import EmbeddingsReader, load
 from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ArtifactError, ConfigError, DataError
@@ -16,7 +16,7 @@ from modalrec.training.collaborative import collaborative_vectors
 # N items, D length of a tower's vectors, P of collaborative ones.
 
 LARGEST = 1e15
-TEXT, IMAGE = "text", "image"
+TEXT, IMAGE, FUSED = "text", "image", "content"
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,20 @@ class Tower:
     vectors_ND: NDArray[np.float32]
 
 
-def choose_edges(given: Mapping[str, Path | None], towers: str) -> dict[str, Path]:
+def choose_edges(given: Mapping[str, Path | None], towers: str, *, all_needed: bool = True) -> dict[str, Path]:
     """From the name of each tower to its folder.
+
+    Args:
+        given: From edge to folder.
+        towers: The setting.
+        all_needed: Of both modalities; otherwise one is enough.
 
     Raises:
         ConfigError: An edge that the towers need is not given.
     """
     edges = {"": "embeddings"} if towers == "fused" else {TEXT: "text_embeddings", IMAGE: "image_embeddings"}
     missing = [edge for edge in edges.values() if given[edge] is None]
-    if missing:
+    if missing and (all_needed or len(missing) == len(edges)):
         raise ConfigError(
             f"quantize: towers={towers!r} codes {' and '.join(edges.values())}, and {' and '.join(missing)} is not "
             "given; give it, or choose other towers"
@@ -52,14 +57,27 @@ def choose_edges(given: Mapping[str, Path | None], towers: str) -> dict[str, Pat
     return {name: folder for name, edge in edges.items() if (folder := given[edge]) is not None}
 
 
-def read_towers(folders: Mapping[str, Path], shared: bool) -> list[Tower]:
+def group_name(tower: Tower) -> str:
+    """What the code group of a tower is called: its modality, or `content` of the fused vectors."""
+    return tower.name or FUSED
+
+
+def read_towers(folders: Mapping[str, Path], shared: bool, *, all_needed: bool = True) -> list[Tower]:
     """Reads the vectors of each tower.
+
+    Args:
+        folders: From the name of each tower to its folder.
+        shared: Whether the towers share their code space.
+        all_needed: Refuse a tower in which no item has a vector; otherwise it is left out, unless it is the only one.
 
     Raises:
         DataError: No item has a vector, or one has extreme values.
         ArtifactError: The vectors are damaged, one is not finite, or the towers are not about the same items.
         ConfigError: Towers with a shared code space have vectors of different lengths.
     """
+    if not all_needed:
+        filled = {name: folder for name, folder in folders.items() if _any_vector(folder)}
+        folders = filled or folders
     towers = [_read(name, folder) for name, folder in folders.items()]
     for tower, folder in zip(towers, folders.values(), strict=True):
         if not np.array_equal(tower.item_ids, towers[0].item_ids):
@@ -95,6 +113,10 @@ def read_partners(
     if known != list(item_ids):
         raise ArtifactError(f"{dataset}: has other items than the embeddings; run the stages between again")
     return collaborative_vectors(Sequences.load(dataset, split), width, seed)
+
+
+def _any_vector(folder: Path) -> bool:
+    return any(bool(batch.present.any()) for batch in EmbeddingsReader(folder).batches())
 
 
 def _read(name: str, folder: Path) -> Tower:

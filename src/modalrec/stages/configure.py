@@ -96,7 +96,8 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
         stages.append("fuse")
     quantize = resolved.get("quantize", {})
     skipped = any(resolved.get(stage, {}).get("skip") for stage in ("embed_text", "embed_image"))
-    if quantize.get("towers", "fused") != "fused" and skipped:
+    both = quantize.get("towers", "fused") != "fused" and quantize["form"] == "semantic_id"
+    if both and skipped:
         problems.append(f"quantize.towers: {quantize['towers']!r} needs both modalities, and one is skipped; use fused")
     for stage in stages:
         split = resolved[stage]["split"]

@@ -1,4 +1,4 @@
-"""The stage `quantize`: vectors become semantic IDs, a few codes per item and no two items alike."""
+"""The stage `quantize`: vectors become semantic IDs, a few codes per item and no two items alike, or code groups."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,22 +6,20 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
-from modalrec.artifacts.codes import write_codes
 from modalrec.artifacts.files import write_json
-from modalrec.data.semantic_ids import with_positions
-from modalrec.evaluation.codes import colliding
-from modalrec.quantizers import Quantizer, save_quantizer, save_towers
+from modalrec.quantizers import Quantizer
 from modalrec.quantizers.rqvae import RqvaeConfig
 from modalrec.run import Run
 from modalrec.stages._identity import vector_space
-from modalrec.stages._quantize_code import Divided, all_present, any_present, code, code_all, item_map, relative, usage
+from modalrec.stages._quantize_code import Divided, any_present, code, code_all, item_map, relative
 from modalrec.stages._quantize_codebook import load_codebook, settings_of
 from modalrec.stages._quantize_read import Tower, choose_edges, read_partners, read_towers
+from modalrec.stages._quantize_write import write_groups, write_semantic_ids
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.collaborative import AlignedBatches
 from modalrec.training.last_level import LastLevel
@@ -66,6 +64,10 @@ class Config(configs.Config):
             so that codes describe items rather than memorise them. 0 keeps the last epoch.
         towers: What is coded: the fused vector, or text and image by a quantizer each, one's codes behind the other's,
             with code spaces of their own or a shared one, which needs vectors of one length.
+        form: What the codes are for. `semantic_id` is one tuple an item, for recommenders that name items by their
+            codes: a position behind the codes tells items apart. `groups` are features of items, for models of clicks:
+            one named group of codes a tower, `text` and `image` (or `content`, fused), and items may have the same. A
+            modality without any vector then has no group.
         last_level: Codes of the last level where items share all codes: nearest leaves them to the position that tells
             them apart, distinct gives each the best code that no other has, sinkhorn spreads them as LC-Rec does.
         split: Where the quantizer aligns with collaborative vectors, the split whose train events these come from.
@@ -75,8 +77,15 @@ class Config(configs.Config):
     training: QuantizerTraining = QuantizerTraining()
     held_out: float = Field(0.05, ge=0, lt=1)
     towers: Literal["fused", "separate", "shared"] = "fused"
+    form: Literal["semantic_id", "groups"] = "semantic_id"
     last_level: LastLevel = "nearest"
     split: str = "leave_one_out"
+
+    @model_validator(mode="after")
+    def _groups_may_be_equal(self) -> "Config":
+        if self.form == "groups" and self.last_level != "nearest":
+            raise ValueError(f"last_level={self.last_level} tells items apart, which groups need not be; set nearest")
+        return self
 
 
 def quantize(
@@ -90,7 +99,7 @@ def quantize(
     config: Config,
     run: Run,
 ) -> dict[str, float]:
-    """Trains a quantizer on the items' vectors, or takes one that is given, and gives every item its semantic ID.
+    """Trains a quantizer on the items' vectors, or takes one that is given, and gives every item its codes.
 
     An item without a vector does not take part in training; it gets the codes of the mean of all vectors, and a place
     behind the items that really have these codes.
@@ -110,7 +119,8 @@ def quantize(
         Items, those without a vector, collisions (items minus distinct IDs) and the largest group before positions tell
         its items apart, usage, perplexity and normalised entropy of each level, and the squared error of the
         reconstruction relative to the variance, of all items and of the held-out ones. `nearest_` marks what was before
-        `last_level` moved codes, `collisions_left` what is left in the end: none.
+        `last_level` moved codes, `collisions_left` what is left in the end: none. Of code groups, usage, perplexity and
+        normalised entropy are means over a group's codes, under its name.
 
     Raises:
         ConfigError: An edge is missing that the settings need, or a setting is not the codebook's.
@@ -122,10 +132,13 @@ def quantize(
     if codebook is not None and reused is not None:
         config = settings_of(codebook, reused, config)
     given = {"embeddings": embeddings, "text_embeddings": text_embeddings, "image_embeddings": image_embeddings}
-    folders = choose_edges(given, config.towers)
+    all_needed = config.form == "semantic_id"
+    folders = choose_edges(given, config.towers, all_needed=all_needed)
     used = {edge: folder for edge, folder in given.items() if folder in folders.values()}
     manifests = {edge: read_manifest(folder, "embeddings") for edge, folder in used.items() if folder}
-    towers = read_towers(folders, config.towers == "shared")
+    towers = read_towers(folders, config.towers == "shared", all_needed=all_needed)
+    if len(towers) < len(folders):
+        run.say(f"only {towers[0].name} has vectors: there is no other group")
     spaces = {edge: space for edge, manifest in manifests.items() if (space := vector_space(manifest))}
     trained, partners_NP = None, None
     if codebook is not None and reused is not None:
@@ -142,23 +155,14 @@ def quantize(
         metrics: dict[str, float] = {"items": len(towers[0].item_ids)}
         metrics["items_without_vector"] = int((~any_present(towers)).sum())
         codes_NL, errors_N = code_all(quantizers, towers, learner.divided, config.last_level, metrics)
-        semantic_ids = with_positions(codes_NL, np.where(all_present(towers), errors_N, np.inf))
-        sizes = [size for quantizer in quantizers for size in quantizer.codebook_sizes]
-        sizes.append(int(semantic_ids[:, -1].max()) + 1)
-        write_codes(work.folder, towers[0].item_ids, semantic_ids)
-        if config.towers == "fused":
-            save_quantizer(work.folder, quantizers[0], sizes)
+        if config.form == "groups":
+            metrics |= write_groups(work, towers, quantizers, codes_NL)
         else:
-            named = zip(towers, quantizers, strict=True)
-            save_towers(work.folder, {tower.name: quantizer for tower, quantizer in named}, sizes)
+            metrics |= write_semantic_ids(work, towers, quantizers, codes_NL, errors_N, run)
         write_json(work.folder / "curves.json", learner.curves)
         write_json(work.folder / "map.json", item_map(towers[0], run))
-        metrics |= usage(codes_NL, sizes) | {"collisions_left": colliding(semantic_ids)}
         metrics |= learner.epochs()
-        work.statistics |= {**metrics, "codebook_sizes": sizes, "quantizer": config.quantizer.name}
-        work.statistics["vector_spaces"] = spaces
-    if sizes[-1] > max(sizes[:-1]):
-        run.say(f"one group of {sizes[-1]:,} items shares all codes: raise quantizer.levels or look for equal items")
+        work.statistics |= {**metrics, "quantizer": config.quantizer.name, "vector_spaces": spaces}
     return metrics
 
 

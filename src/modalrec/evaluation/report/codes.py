@@ -1,4 +1,4 @@
-"""The semantic IDs in the report: how evenly each level uses its codes, what was lost, and a map of the items."""
+"""The codes in the report: how evenly each level uses its codes, what was lost, and a map of the items."""
 
 import json
 from dataclasses import dataclass
@@ -9,15 +9,17 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from modalrec.artifacts.codes import read_codes
+from modalrec.artifacts.codes import SEMANTIC_ID, CodeGroup, read_code_groups, read_codes
 from modalrec.artifacts.manifest import Manifest
-from modalrec.evaluation.codes import colliding, level_usage
+from modalrec.evaluation.codes import LevelUsage, colliding, level_usage, pooled_usage
 from modalrec.evaluation.report.charts import bar_strip
 
 # N items, L levels.
 
 MAP = "map.json"
 SIDE, EDGE = 420, 10
+SHOWN = 16
+"""Codes of a group that get a strip of their own."""
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of neighbouring codes: the first ones, and any few in a row, are far apart."""
 ERRORS = ("relative_reconstruction_error", "held_out_relative_reconstruction_error")
@@ -50,6 +52,7 @@ class Step:
 class Codes:
     """All levels, items, what each step leaves, the quantizer's other errors, and the map where there is one."""
 
+    title: str
     levels: list[Level]
     items: int
     distinct: bool
@@ -63,22 +66,25 @@ def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Co
     """Reads `codes.parquet`; None where the model has no codes."""
     if "codes" not in folders:
         return None
-    _, codes_NL, sizes = read_codes(folders["codes"])
-    manifest = manifests["codes"]
-    last = codes_NL.shape[1] - 1
-    levels = []
-    for level, usage in enumerate(level_usage(codes_NL, sizes)):
-        name = f"level {level + 1}" if level < last else f"level {level + 1}, tells collisions apart"
-        strip = bar_strip(usage.counts, f"Items per code of {name}")
-        bits = float(np.log2(max(len(usage.counts), 1)))
-        numbers = usage.used, usage.perplexity, usage.entropy, bits, usage.normalised_entropy
-        levels.append(Level(name, len(usage.counts), *numbers, strip))
-    svg, note = _map(folders["codes"] / MAP, codes_NL)
+    folder, manifest = folders["codes"], manifests["codes"]
+    _, groups = read_code_groups(folder)
+    if list(groups) == [SEMANTIC_ID]:
+        _, codes_NL, sizes = read_codes(folder)
+        title, steps = "Semantic IDs", _steps(codes_NL, manifest)
+        names = [f"level {level + 1}" for level in range(len(sizes))]
+        names[-1] += ", tells collisions apart"
+        used = list(zip(names, level_usage(codes_NL, sizes), strict=True))
+    else:
+        codes_NL = np.concatenate([group.codes_NK for group in groups.values()], axis=1)
+        title, steps = "Codes", [Step("nearest codes", colliding(codes_NL), _errors(manifest.statistics, ""))]
+        used = [found for name, group in groups.items() for found in _group_usage(name, group)]
+    svg, note = _map(folder / MAP, codes_NL)
     return Codes(
-        levels,
+        title,
+        [_level(name, usage) for name, usage in used],
         len(codes_NL),
         colliding(codes_NL) == 0,
-        _steps(codes_NL, manifest),
+        steps,
         [
             (name.replace("_", " "), f"{value:.4g}")
             for name, value in manifest.statistics.items()
@@ -87,6 +93,21 @@ def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Co
         svg,
         note,
     )
+
+
+def _level(name: str, usage: LevelUsage) -> Level:
+    bits = float(np.log2(max(len(usage.counts), 1)))
+    numbers = usage.used, usage.perplexity, usage.entropy, bits, usage.normalised_entropy
+    return Level(name, len(usage.counts), *numbers, bar_strip(usage.counts, f"Items per code of {name}"))
+
+
+def _group_usage(name: str, group: CodeGroup) -> list[tuple[str, LevelUsage]]:
+    """Of each code of a group where they are few, of all together where they are many."""
+    places = len(group.sizes)
+    if places <= SHOWN:
+        usages = level_usage(group.codes_NK, group.sizes)
+        return [(f"{name}, code {place} of {places}", usage) for place, usage in enumerate(usages, 1)]
+    return [(f"{name}, its {places} codes together", pooled_usage(group.codes_NK, max(group.sizes)))]
 
 
 def _steps(codes_NL: NDArray[np.int32], manifest: Manifest) -> list[Step]:
