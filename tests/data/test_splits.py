@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalrec.data.splits import TEST, TRAIN, VALID, leave_one_out, temporal
+from modalrec.data.splits import TEST, TRAIN, UNUSED, VALID, cold_items, leave_one_out, temporal
 from modalrec.errors import ConfigError
 
 lengths = st.lists(st.integers(1, 7), min_size=1, max_size=12)
@@ -22,6 +22,18 @@ def test_leave_one_out_takes_the_last_two_events_of_users_with_three(counts):
 
 def test_leave_one_out_of_nothing_is_nothing():
     assert len(leave_one_out(np.zeros(0, np.int32))) == 0
+
+
+@given(lengths, st.floats(0.05, 0.9), st.integers(0, 5))
+def test_held_out_items_have_no_train_event_and_all_others_are_as_in_leave_one_out(counts, share, seed):
+    users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    items = np.random.default_rng(seed).integers(0, 10, len(users)).astype(np.int32)
+    split, held_out = cold_items(users, items, 10, share, np.random.default_rng(seed))
+    assert len(held_out) == round(share * 10)
+    usual, cold = leave_one_out(users), np.isin(items, held_out)
+    assert (split[cold & (usual == TRAIN)] == UNUSED).all()
+    others = ~cold | (usual != TRAIN)
+    np.testing.assert_array_equal(split[others], usual[others])
 
 
 @given(times, shares)

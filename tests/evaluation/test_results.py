@@ -27,6 +27,22 @@ def test_cold_users_and_unknown_targets_are_counted_apart(result: Result) -> Non
     assert (result.users_without_train, result.targets_without_train) == (1, 2)
 
 
+def test_warm_and_cold_targets_are_measured_apart(run: Run) -> None:
+    """Items 0 and 1 have two train events, item 2 one, item 3 none; everybody is given what comes after the last."""
+    sequences = make_sequences([[0, 1, 0, 1], [0, 1, 1, 2], [2, 0, 2, 3], [1, 0, 0, 3]], 4)
+    following = np.roll(np.eye(4), 1, axis=1)
+    ranking = rank(Table(following), sequences, sequences.targets(TEST), mask_seen=False, k=1, run=run)
+    rng = np.random.default_rng(0)
+    strict = summarise("model", ranking, sequences, (1,), rng, 100)
+    assert strict.warmth["cold"] == {"predictions": 2, "recall_1": 0.5, "ndcg_1": 0.5, "mrr_1": 0.5}
+    assert (strict.flat()["warm_recall_1"], strict.flat()["cold_predictions"]) == (1, 2)
+    seldom = summarise("model", ranking, sequences, (1,), rng, 100, cold_below=2)
+    assert seldom.warmth["cold"]["recall_1"] == pytest.approx(2 / 3)
+    assert seldom.warmth["warm"] == {"predictions": 1, "recall_1": 1, "ndcg_1": 1, "mrr_1": 1}
+    everything = make_sequences([[0, 1, 2, 3, 0, 0]] * 4, 4)
+    assert summarise("model", ranking, everything, (1,), rng, 100).warmth.keys() == {"warm"}
+
+
 def test_names_carry_the_row(result: Result) -> None:
     numbers = result.flat()
     assert {"temporal_recall_2", "temporal_ndcg_1", "temporal_coverage_2", "temporal_recall_2_low"} <= numbers.keys()

@@ -46,7 +46,7 @@ def events(rows: list[list[int]], n_items: int = 60) -> Sequences:
 def knows_cold(**given: Any) -> Hybrid:
     """Items 40 and above have no train event."""
     model = build(**given)
-    model.batches(events([list(range(40))]), 8, 0, augment=False)
+    model.observe(events([list(range(40))]))
     return model
 
 
@@ -139,6 +139,7 @@ def test_a_cold_item_is_found_by_its_content() -> None:
     known = walks()
     train = Sequences(known.items, known.offsets, known.split, 61, known.split_name).train()
     model = build(replace(item_space(61), content=vectors), width=32).train()
+    model.observe(train)
     batches = model.batches(train, 32, 0, augment=False)
     assert model.cold_N.nonzero()[:, 0].tolist() == [60]
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from modalrec.config import resolve
+from modalrec.data.sequences import Sequences
 from modalrec.data.splits import VALID
 from modalrec.errors import ConfigError
 from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.recommenders import ItemSpace, Recommender
+from modalrec.recommenders._content import whitened
 from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
 from modalrec.testing.recommenders import RecommenderContract, item_space, walks
 from tests.evaluation.tiny import make_sequences
@@ -46,12 +48,20 @@ class TestSumOfIdAndContent(Contract):
     settings = {"content": "sum", "norm": "post", "positions": "rotary"}
 
 
+class TestContentOfColdItems(Contract):
+    settings = {"content": "sum", "cold_items": "content", "id_dropout": 0.2, "similarity": "cosine"}
+
+
+class TestIdsThatStartAsContent(Contract):
+    settings = {"content": "init"}
+
+
 class TestNeighbours(Contract):
     settings = {"neighbours": 2.0}
 
     def build(self, seed: int = 0) -> Recommender:
         model = super().build(seed)
-        model.batches(walks().train(), 8, 0, augment=False)
+        model.observe(walks().train())
         return model
 
 
@@ -104,7 +114,7 @@ def test_many_samples_make_the_whole_softmax() -> None:
 def test_neighbours_add_item_knns_scores_over_their_best() -> None:
     sequences = walks()
     plain, model = build(), build(neighbours=3.0)
-    model.batches(sequences.train(), 8, 0, augment=False)
+    model.observe(sequences.train())
     model.load_state_dict(plain.state_dict(), strict=False)
     histories = sequences.histories(sequences.targets(VALID))[:20]
     knn = ItemKNN(sequences)
@@ -115,7 +125,7 @@ def test_neighbours_add_item_knns_scores_over_their_best() -> None:
 
 def test_neighbours_of_a_history_that_nobody_shares_add_nothing() -> None:
     model = build(neighbours=3.0)
-    model.batches(make_sequences([[0, 1, 2, 3, 5], [4, 6, 4, 4]], 60).train(), 8, 0, augment=False)
+    model.observe(make_sequences([[0, 1, 2, 3, 5], [4, 6, 4, 4]], 60).train())
     assert model.neighbours.shares([np.array([9], np.int32)]).nnz == 0
 
 
@@ -149,6 +159,57 @@ def test_an_item_without_content_keeps_its_id_and_content_reaches_the_others() -
     assert (alone[:59] - alone[59]).abs().sum(1).min() > 0
 
 
+def without(cold: list[int]) -> Sequences:
+    """Walks whose train part lacks some items."""
+    sequences = walks()
+    return sequences.keep(~np.isin(sequences.items, cold)).train()
+
+
+def test_cold_items_are_their_content_and_no_negatives() -> None:
+    model = build(content="sum", cold_items="content", similarity="cosine").train()
+    train = without([7, 8])
+    model.observe(train)
+    with torch.no_grad():
+        model.ids.weight.fill_(3.0)
+        content = model.content(slice(None))
+        torch.testing.assert_close(model.vectors()[[7, 8]], content[[7, 8]])
+        torch.testing.assert_close(model.vectors()[[6, 9]], content[[6, 9]] + 3.0)
+        batch = torch.from_numpy(train.items[:9][None].astype(np.int64))
+        states = model.normalised(model.encode(batch[:, :-1], model.vectors())[0])
+        warm = [item for item in range(60) if item not in (7, 8)]
+        scores = states @ model.normalised(model.vectors()[warm]).T / 0.07
+        wanted = F.cross_entropy(scores, torch.tensor([warm.index(item) for item in batch[0, 1:]]))
+    torch.testing.assert_close(model.loss(batch)["loss"], wanted)
+
+
+def test_dropped_ids_leave_the_content() -> None:
+    model = build(content="sum", id_dropout=0.5).train()
+    with torch.no_grad():
+        model.ids.weight.fill_(3.0)
+        content, vectors = model.content(slice(None)), model.vectors()
+    dropped = (vectors - content).abs().sum(1) < 1e-5
+    assert 10 < dropped.sum() < 50
+    torch.testing.assert_close(model.eval().vectors(), content + 3.0)
+
+
+def test_ids_start_as_the_leading_directions_of_content() -> None:
+    model = build(content="init")
+    assert model.content is None
+    torch.testing.assert_close(model.ids.weight[:, :7], torch.from_numpy(0.02 * whitened(space().content)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cold_items": "content"}, "cold_items=content: an ID alone knows no content"),
+        ({"content": "only", "id_dropout": 0.1}, "id_dropout=0.1: nothing is left of an item with content=only"),
+    ],
+)
+def test_settings_that_leave_nothing_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(**settings)
+
+
 def test_content_is_asked_for_by_the_settings() -> None:
     assert Sasrec.edges(resolve(SasrecConfig, {})) == frozenset()
     assert Sasrec.edges(resolve(SasrecConfig, {"content": "only"})) == {"embeddings"}
@@ -159,7 +220,7 @@ def test_content_is_asked_for_by_the_settings() -> None:
 @pytest.mark.parametrize("neighbours", [0.0, 2.0])
 def test_scores_are_the_products_that_lists_are_ordered_by(neighbours: float) -> None:
     model = build(content="sum", neighbours=neighbours)
-    model.batches(walks().train(), 8, 0, augment=False)
+    model.observe(walks().train())
     histories = walks().histories(walks().targets(VALID))[:20]
     prepared = model.prepare(histories)
     scores = model.score(prepared, 0, 60)

@@ -10,6 +10,7 @@ from modalrec.artifacts import read_manifest
 from modalrec.artifacts.schemas import RANKS, TOP_K, read_table
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.stages import load_stage
+from tests.raw import write_tables
 from tests.stages import trained
 
 SETTINGS = {"list_length": 12, "cutoffs": [1, 3, 10], "gallery_users": 4, "beam_sample": 5, "ties": "report"}
@@ -153,3 +154,27 @@ def test_a_baseline_that_is_not_asked_for_costs_nothing(
     metrics = trained.run_stage("evaluate", settings, **edges, evaluation=tmp_path / "evaluation")
     assert "popularity_recall_10" in metrics
     assert "item_knn_recall_10" not in metrics
+
+
+def test_new_items_have_metrics_and_a_table_of_their_own(tmp_path: Path) -> None:
+    split = {"split": "cold_items"}
+    rng = np.random.default_rng(0)
+    films = [f"{user},f{film},{time}" for user in range(40) for time, film in enumerate(rng.permutation(12)[:6])]
+    items = "\n".join(["item_id,title", *(f"f{film},Film {film}" for film in range(12))])
+    write_tables(tmp_path / "raw", items, "\n".join(["user_id,item_id,timestamp", *films]))
+    dataset = tmp_path / "dataset"
+    chosen = {"splits": ["cold_items"], "cold_share": 0.25}
+    trained.run_stage("ingest", chosen, source=tmp_path / "raw", dataset=dataset)
+    facts = read_manifest(dataset, "dataset").statistics
+    assert facts["cold_items_held_out_items"] == 3
+    assert facts["cold_items_test_unseen_items"] > 0
+    settings = {"recommender": {"name": "sasrec", "width": 8}, "training": {"epochs": 1}, **split}
+    trained.run_stage("finetune", settings, dataset=dataset, model=tmp_path / "model")
+    edges = {"dataset": dataset, "model": tmp_path / "model", "evaluation": tmp_path / "evaluation"}
+    metrics = trained.run_stage("evaluate", SETTINGS | split, **edges)
+    assert metrics["cold_predictions"] == facts["cold_items_test_unseen_items"]
+    assert metrics["cold_predictions"] + metrics["warm_predictions"] == metrics["predictions"]
+    assert metrics["popularity_cold_recall_3"] == 0 < metrics["popularity_warm_recall_3"]
+    parts = [metrics[f"{kind}_predictions"] * metrics[f"{kind}_ndcg_10"] for kind in ("warm", "cold")]
+    assert sum(parts) == pytest.approx(metrics["predictions"] * metrics["ndcg_10"])
+    assert "Warm and cold items" in (tmp_path / "evaluation" / "report.html").read_text()

@@ -1,7 +1,8 @@
 """Splits: which events are for training, validation and test.
 
 Splits are columns of the dataset. In `leave_one_out` and `temporal` a target is a user's last event of a part, its
-history all events before it; in `sessions` (see `session_splits`) every event of a session but the first is a target.
+history all events before it; so it is in `cold_items`, where some items have no train event. In `sessions` (see
+`session_splits`) every event of a session but the first is a target.
 """
 
 import numpy as np
@@ -37,6 +38,30 @@ def leave_one_out(users: NDArray[np.int32]) -> NDArray[np.int8]:
     split[ends[enough] - 1] = TEST
     split[ends[enough] - 2] = VALID
     return split
+
+
+def cold_items(
+    users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Leave-one-out with items that training has never met: new ones, such as a shop gets every day.
+
+    Of a random share of the items all train events are left out; those for validation and test stay, so that settings
+    for new items can be chosen as any others.
+
+    Args:
+        users: [E] user of every event, sorted, each user's events in order.
+        items: [E] item of every event.
+        n_items: Size of the catalogue.
+        share: Of the items, to be held out.
+        rng: Draws them.
+
+    Returns:
+        The split of every event, and the items that are held out, ascending.
+    """
+    held_out = np.sort(rng.permutation(n_items)[: round(share * n_items)])
+    split = leave_one_out(users)
+    split[np.isin(items, held_out) & (split == TRAIN)] = UNUSED
+    return split, held_out
 
 
 def temporal(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import TEST
@@ -43,6 +44,7 @@ class Result:
         part: Empty for the headline's test part; `temporal`, or the name of a further test set.
         ties: How ties are ranked in the metrics and intervals.
         dropped: What was taken out before, where unseen items are dropped.
+        warmth: Metrics of the targets whose item is warm, and of the cold ones, where there are any.
         tie_modes: recall and mrr at the largest cut-off under every tie mode: `recall_20_median`.
     """
 
@@ -59,6 +61,7 @@ class Result:
     ties: TieMode = "conservative"
     dropped: Dropped | None = None
     tie_modes: dict[str, float] = field(default_factory=dict)
+    warmth: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -94,6 +97,8 @@ class Result:
         numbers |= {"predictions": len(self.ranking)}
         numbers["users_without_train"] = self.users_without_train
         numbers["targets_without_train"] = self.targets_without_train
+        for kind, found in self.warmth.items():
+            numbers |= {f"{kind}_{name}": value for name, value in found.items()}
         if self.dropped is not None:
             numbers |= {"dropped_events": self.dropped.events, "dropped_sessions": self.dropped.users}
         return {self.prefix + name: float(value) for name, value in numbers.items()}
@@ -121,8 +126,9 @@ def summarise(
     ties: TieMode = "conservative",
     primary: str = "",
     dropped: Dropped | None = None,
+    cold_below: int = 1,
 ) -> Result:
-    """Measures a ranking of test targets of `sequences`."""
+    """Measures a ranking of test targets of `sequences`; items with fewer than `cold_below` train events are cold."""
     known = np.diff(sequences.train().offsets) > 0
     counts = sequences.train_counts()
     k = int(primary.rpartition("_")[2]) if primary else 10 if 10 in cutoffs else max(cutoffs)
@@ -146,7 +152,21 @@ def summarise(
         ties=ties,
         dropped=dropped,
         tie_modes=_all_tie_modes(ranking, max(cutoffs)) if role == HEADLINE else {},
+        warmth=_by_warmth(ranking, counts[ranking.targets] < cold_below, cutoffs, ties),
     )
+
+
+def _by_warmth(
+    ranking: Ranking, cold: NDArray[np.bool_], cutoffs: Sequence[int], ties: TieMode
+) -> dict[str, dict[str, float]]:
+    """The metrics of warm and of cold targets, each averaged over its own, and their numbers."""
+    kinds = {kind: which for kind, which in (("warm", ~cold), ("cold", cold)) if which.any()}
+    found: dict[str, dict[str, float]] = {kind: {"predictions": int(which.sum())} for kind, which in kinds.items()}
+    for k in cutoffs:
+        for name, values in gains_at(ranking, k, ties).items():
+            for kind, which in kinds.items():
+                found[kind][f"{name}_{k}"] = float(values[which].mean())
+    return found
 
 
 def _all_tie_modes(ranking: Ranking, k: int) -> dict[str, float]:

@@ -121,6 +121,9 @@ class Recommender(nn.Module, ABC):
         """The edges that a model with these settings is built from; `needs` where settings change nothing."""
         return cls.needs
 
+    def observe(self, train: Sequences) -> None:
+        """Counts what the model keeps of the train events besides its weights; called once, before it is trained."""
+
     @abstractmethod
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
         """The training batches of an epoch; `augment` asks for the model's perturbations (pre-training)."""

@@ -92,10 +92,12 @@ class Hybrid(Recommender):
         self.register_buffer("cold_N", torch.zeros(len(items), dtype=torch.bool))
         self._trie: Trie | None = None
 
+    def observe(self, train: Sequences) -> None:
+        """Learns which items are cold; see `Recommender.observe`."""
+        self.cold_N = torch.from_numpy(train.train_counts() == 0).to(self.cold_N.device)
+
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
-        """Windows of `history + 1` items; learns which items are cold. See `Recommender.batches`."""
-        counts_N = np.bincount(train.items, minlength=len(self.items))
-        self.cold_N = torch.from_numpy(counts_N == 0).to(self.cold_N.device)
+        """Windows of `history + 1` items; see `Recommender.batches`."""
         drop = self.config.drop_items if augment else 0.0
         return Windows(train, self.config.history + 1, batch_size, seed, random_offset=augment, drop_items=drop)
 

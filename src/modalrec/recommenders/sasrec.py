@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ConfigError
 from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
-from modalrec.recommenders._content import Content
+from modalrec.recommenders._content import Content, whitened
 from modalrec.recommenders._neighbours import Neighbours
 from modalrec.recommenders._transformer import CausalTransformer, TransformerConfig, latest
 from modalrec.training.batches import Batches
@@ -37,9 +37,14 @@ class SasrecConfig(TransformerConfig):
     """Configuration of `Sasrec`.
 
     Attributes:
-        content: What stands for an item: its ID's vector (`none`), its content's (`only`), or the sum of both.
+        content: What stands for an item: its ID's vector (`none`), its content's (`only`), the sum of both, or an ID's
+            vector that starts as the leading directions of the content (`init`).
+        cold_items: Items without a train event are `negatives` of every target, as usual; or no negatives and without
+            an ID's vector of their own, so that `content` speaks for them.
         whiten: Give every direction of the content vectors the same variance first.
         content_dropout: On the content vectors.
+        id_dropout: Share of the items whose ID's vector is left out of a sum in a step, drawn anew in each, so that
+            content learns to stand for an item alone (Volkovs et al. 2017, DropoutNet).
         similarity: Scores are inner products (`dot`) or cosines over `temperature`.
         temperature: Of the cosines.
         neighbours: Weight of item-KNN's scores, over the best of them, beside the model's own.
@@ -51,9 +56,11 @@ class SasrecConfig(TransformerConfig):
     """
 
     name: Literal["sasrec"] = "sasrec"
-    content: Literal["none", "only", "sum"] = "none"
+    content: Literal["none", "only", "sum", "init"] = "none"
+    cold_items: Literal["negatives", "content"] = "negatives"
     whiten: bool = True
     content_dropout: float = Field(0.0, ge=0, lt=1)
+    id_dropout: float = Field(0.0, ge=0, lt=1)
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = Field(0.07, gt=0)
     neighbours: float = Field(0.0, ge=0)
@@ -61,6 +68,14 @@ class SasrecConfig(TransformerConfig):
     n_sample: int = Field(256, ge=1)
     calibration: float = Field(0.75, ge=0, le=1)
     drop_items: float = Field(0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _has_what_it_goes_by(self) -> "SasrecConfig":
+        if self.cold_items == "content" and self.content == "none":
+            raise ValueError("cold_items=content: an ID alone knows no content; set content to sum, only or init")
+        if self.id_dropout and self.content != "sum":
+            raise ValueError(f"id_dropout={self.id_dropout:g}: nothing is left of an item with content={self.content}")
+        return self
 
 
 class Prepared(NamedTuple):
@@ -76,8 +91,9 @@ class Sasrec(Recommender, Scorer):
 
     Config = SasrecConfig
     exact = True
-    item_tensors = frozenset({"ids.weight", "neighbours.starts", "neighbours.items", "neighbours.counts"})
+    item_tensors = frozenset({"ids.weight", "known_N", "neighbours.starts", "neighbours.items", "neighbours.counts"})
     config: SasrecConfig
+    known_N: Tensor | None
 
     def __init__(self, config: SasrecConfig, items: ItemSpace) -> None:
         super().__init__(config, items)
@@ -87,13 +103,18 @@ class Sasrec(Recommender, Scorer):
         if config.content != "only":
             self.ids = nn.Embedding(len(items), config.width)
             nn.init.normal_(self.ids.weight, std=STD)
+        if self.ids is not None and config.content == "init" and items.content is not None:
+            leading_ND = torch.from_numpy(STD * whitened(items.content)[:, : config.width])
+            self.ids.weight.data[:, : leading_ND.shape[1]] = leading_ND
         self.content: Content | None = None
-        if config.content != "none" and items.content is not None:
+        if config.content in ("only", "sum") and items.content is not None:
             self.content = Content(
                 items.content, config.width, std=STD, whiten=config.whiten, dropout=config.content_dropout
             )
         self.encoder = CausalTransformer(config)
         self.neighbours = Neighbours(len(items)) if config.neighbours else None
+        known_N = torch.ones(len(items), dtype=torch.bool) if config.cold_items == "content" else None
+        self.register_buffer("known_N", known_N)
         self._served: tuple[Tensor, NDArray[np.float32]] | None = None
 
     @classmethod
@@ -101,10 +122,15 @@ class Sasrec(Recommender, Scorer):
         """The items' vectors, where content is used."""
         return frozenset() if config.content == "none" else frozenset({"embeddings"})
 
-    def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
-        """Windows of `history + 1` items; see `Recommender.batches`."""
+    def observe(self, train: Sequences) -> None:
+        """Counts neighbours, and which items have a train event, where settings ask for it."""
         if self.neighbours is not None:
             self.neighbours.learn(train)
+        if self.known_N is not None:
+            self.known_N = torch.from_numpy(train.train_counts() > 0).to(self.known_N.device)
+
+    def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
+        """Windows of `history + 1` items; see `Recommender.batches`."""
         drop = self.config.drop_items if augment else 0.0
         return Windows(train, self.config.history + 1, batch_size, seed, random_offset=augment, drop_items=drop)
 
@@ -115,6 +141,9 @@ class Sasrec(Recommender, Scorer):
         items_ND = self.vectors()
         states_PD = self.normalised(self.encode(inputs_BT, items_ND)[real_BT])
         targets_P = targets_BT[real_BT]
+        if self.known_N is not None:
+            known = self.known_N.nonzero()[:, 0]
+            items_ND, targets_P = items_ND[known], torch.searchsorted(known, targets_P)
         compared_ND, scale = self.normalised(items_ND), self.scale
         if self.config.loss == "softmax":
             return {"loss": catalogue_cross_entropy(states_PD, compared_ND, targets_P, scale)}
@@ -130,8 +159,15 @@ class Sasrec(Recommender, Scorer):
         if self.content is None:
             assert self.ids is not None  # noqa: S101 (one of the two is there)
             return self.ids.weight
-        content_ND = self.content(slice(None))
-        return content_ND if self.ids is None else content_ND + self.ids.weight
+        content_ND: Tensor = self.content(slice(None))
+        if self.ids is None:
+            return content_ND
+        ids_ND = self.ids.weight
+        if self.known_N is not None:
+            ids_ND = ids_ND * self.known_N[:, None]
+        if self.training and self.config.id_dropout:
+            ids_ND = ids_ND * (torch.rand(len(ids_ND), 1, device=ids_ND.device) >= self.config.id_dropout)
+        return content_ND + ids_ND
 
     def encode(self, items_BT: Tensor, items_ND: Tensor) -> Tensor:
         """States [B, T, D] of padded histories; a state depends on the items up to its own."""

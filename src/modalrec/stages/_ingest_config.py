@@ -48,6 +48,7 @@ class Config(configs.Config):
         source: The form of the raw data; by default the one that the folder looks like.
         splits: The first is the headline. By default sessions for sessions; else temporal, then leave_one_out, but the
             latter alone without times.
+        cold_share: Share of the items that the split cold_items, leave-one-out otherwise, keeps out of training.
         valid_share: Share of the events, by time, for validation in the temporal split.
         test_share: Share of the events, the latest, for test in the temporal split.
         session_split: Where the split `sessions` cuts.
@@ -69,7 +70,10 @@ class Config(configs.Config):
     """
 
     source: plugins.any_config("sources") | None = None  # type: ignore[valid-type]
-    splits: tuple[Literal["temporal", "leave_one_out", "sessions"], ...] | None = Field(default=None, min_length=1)
+    splits: tuple[Literal["temporal", "leave_one_out", "cold_items", "sessions"], ...] | None = Field(
+        default=None, min_length=1
+    )
+    cold_share: float = Field(default=0.1, gt=0, lt=1)
     valid_share: float = Field(default=0.1, gt=0, lt=1)
     test_share: float = Field(default=0.1, gt=0, lt=1)
     session_split: SessionSplit = SessionSplit()

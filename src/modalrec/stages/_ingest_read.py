@@ -17,6 +17,8 @@ from modalrec.errors import ConfigError, DataError, Problems
 from modalrec.run import Run
 from modalrec.stages._ingest_config import Config
 
+ORDER_ONLY = ("leave_one_out", "cold_items")
+"""Splits that need no times."""
 DEFAULTS = {"min_user_events": 5, "min_item_events": 5, "exact_repeats": "drop"}
 
 
@@ -46,7 +48,7 @@ def open_source(folder: Path, config: Config) -> tuple[Source, Config]:
     config = config.model_copy(update={"source": chosen, **found})
     if not reader.has_timestamps:
         for split in config.splits or ():
-            if split != "leave_one_out":
+            if split not in ORDER_ONLY:
                 raise ConfigError(
                     f"splits: {split} needs times, and {reader.events_file} has only an order; "
                     "use splits=[leave_one_out]"

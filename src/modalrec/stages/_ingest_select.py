@@ -11,7 +11,7 @@ from modalrec.data.events import Collected, Events
 from modalrec.data.filters import k_core, single_pass
 from modalrec.data.session_splits import split_sessions
 from modalrec.data.sources import CONTEXT
-from modalrec.data.splits import leave_one_out, temporal
+from modalrec.data.splits import cold_items, leave_one_out, temporal
 from modalrec.errors import DataError
 from modalrec.run import Run
 from modalrec.stages._ingest_config import SIZES, Config
@@ -119,7 +119,9 @@ def _filter(chosen: Selected, config: Config) -> None:
     chosen.drop("core", ~keep, why, rounds=[vars(one) for one in rounds])
 
 
-def split_columns(chosen: Selected, n_items: int, config: Config) -> tuple[Columns, dict[str, dict[str, float]]]:
+def split_columns(
+    chosen: Selected, n_items: int, config: Config, run: Run
+) -> tuple[Columns, dict[str, dict[str, float]]]:
     """The split columns by name, and what is to be known of each; users and items are numbered without gaps."""
     events = chosen.events
     columns: Columns = {}
@@ -136,6 +138,10 @@ def split_columns(chosen: Selected, n_items: int, config: Config) -> tuple[Colum
             cuts = {
                 f"{part}_cut": cut // events.per_second for part, cut in zip(("valid", "test"), places, strict=True)
             }
+        elif name == "cold_items":
+            rng = run.rng("cold_items")
+            columns[name], held_out = cold_items(events.users, events.items, n_items, config.cold_share, rng)
+            cuts = {"held_out_items": len(held_out)}
         else:
             columns[name] = leave_one_out(events.users)
         facts[name] = describe_split(events.users, events.items, columns[name], n_items) | cuts

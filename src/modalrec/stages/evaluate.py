@@ -44,6 +44,8 @@ class Config(BaseConfig):
         targets: Rank each user's last test event, or every one: each next item of a session.
         unseen_items: Keep test events of items without a train event as targets that no model can know, or drop them
             before anything is ranked, and these items from the candidates, as GRU4Rec's protocol does.
+        cold_below: Items with fewer train events are cold: 1 for those without any. Metrics are given of warm and of
+            cold targets too.
         test_sets: Further test parts of the same split for the model and the baselines, such as sessions_day2; "all"
             for every one that the dataset has.
         mask_seen: Leave the items of a user's history out of the ranking; false where people come back to items.
@@ -61,9 +63,10 @@ class Config(BaseConfig):
         gallery_users: Users shown in the report.
     """
 
-    split: Literal["leave_one_out", "temporal", "sessions"] = "leave_one_out"
+    split: Literal["leave_one_out", "cold_items", "temporal", "sessions"] = "leave_one_out"
     targets: Literal["last", "every"] = "last"
     unseen_items: Literal["keep", "drop"] = "keep"
+    cold_below: int = Field(1, ge=1)
     test_sets: tuple[str, ...] = ()
     mask_seen: bool = True
     cutoffs: tuple[int, ...] = (1, 5, 10, 20)
@@ -278,6 +281,7 @@ def _measure(role: str, recommender: Recommender | Scorer, part: Part, config: C
         ties=config.tie_mode,
         primary=config.primary_metric,
         dropped=part.dropped,
+        cold_below=config.cold_below,
     )
 
 

@@ -54,7 +54,7 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
             chosen.events = replace(chosen.events, items=kept[chosen.events.items].astype(np.int32))
             kept = np.arange(items.num_rows)
         items = take_items(items, kept)
-        splits, split_facts = split_columns(chosen, items.num_rows, config)
+        splits, split_facts = split_columns(chosen, items.num_rows, config, run)
         pictures = dataset.with_name(f"{dataset.name}.pictures")
         images, image_numbers, bad = write_images(reader, items, config.images, work.folder, pictures, run)
         numbers |= {"items": items.num_rows, "texts": items.num_rows - items["text"].null_count} | image_numbers

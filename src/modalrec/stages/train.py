@@ -49,7 +49,7 @@ class TrainConfig(Config):
 
     recommender: any_config("recommenders") = EncoderDecoderConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
-    split: Literal["leave_one_out", "temporal", "sessions"] = "leave_one_out"
+    split: Literal["leave_one_out", "cold_items", "temporal", "sessions"] = "leave_one_out"
     fit_on: Literal["train", "train_and_valid"] = "train"
     targets: Literal["last", "every"] = "last"
     unseen_items: Literal["keep", "drop"] = "keep"
@@ -114,6 +114,7 @@ def train(
     if start is not None:
         refuse_foreign(start, manifests, config, split)
         taken = start_from(model, start, manifests, run)
+    model.observe(sequences.train())
     batches = model.batches(sequences.train(), training.batch_size, run.seed, augment)
     if training.epochs and not len(batches.plan(0)):
         raise DataError(f"{dataset}: no user has two train events in the split {config.split}; lower min_user_events")

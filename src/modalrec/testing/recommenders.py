@@ -125,6 +125,7 @@ class RecommenderContract(ConfigContract):
     def trained(self, epochs: int) -> Recommender:
         """The small model, trained on walks."""
         model = self.build()
+        model.observe(walks().train())
         batches = model.batches(walks().train(), self.training["batch_size"], 0, augment=False)
         settings = {"learning_rate": 3e-3, **model.training_defaults, **self.training, "epochs": epochs}
         config = TrainingConfig.model_validate(settings)

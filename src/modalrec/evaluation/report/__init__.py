@@ -20,6 +20,7 @@ from modalrec.evaluation.report.details import environment, lineage, numbers
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.gallery import gallery
 from modalrec.evaluation.report.table import metric_table
+from modalrec.evaluation.report.warmth import warmth_table
 from modalrec.evaluation.results import HEADLINE, Result
 from modalrec.run import Run
 
@@ -69,6 +70,8 @@ def build_report(contents: Contents) -> str:
         cards=words.cards(results[HEADLINE], contents.metrics),
         figure=pipeline_figure(manifests),
         table=metric_table(results),
+        warmth=warmth_table(results),
+        cold_below=contents.config["cold_below"],
         remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
         curves=curve_section(contents.folders, manifests),
         codes=code_section(contents.folders, manifests),

@@ -21,6 +21,10 @@ PROTOCOLS = {
         "Leave-one-out",
         "each user's last event is the target. Usual, and leaky: other users' later events are in training.",
     ),
+    "cold_items": (
+        "Leave-one-out with new items",
+        "each user's last event is the target; a share of the items has no train event, so that no model has met them.",
+    ),
     "sessions": (
         "Sessions",
         "whole sessions, the latest ones, are for test; a history is what came before in the same session.",
