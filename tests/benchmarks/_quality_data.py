@@ -24,7 +24,10 @@ CACHE = ROOT / "out" / "cache" / "quality"
 CODES: dict[str, dict[str, Any]] = {
     "rqvae": {"name": "rqvae", "levels": 4, "codebook_size": 256},
     "rq_kmeans": {"name": "rq_kmeans", "levels": 4, "codebook_size": 256},
+    "opq": {"name": "opq", "levels": 32, "codebook_size": 256},
 }
+NEW = "_new_items"
+"""Ends the name of a dataset whose split holds a tenth of the items out of training."""
 FIVE_CORE = {"min_user_events": 5, "min_item_events": 5, "core": "repeated"}
 
 
@@ -42,10 +45,10 @@ def stage(name: str, *places: Path, settings: dict[str, Any] | None = None, seed
 
 
 def prepared(name: str) -> Path:
-    """The folder of a dataset with `dataset`, `embeddings` (or some of other names) and `codes_*`; made once.
+    """The folder of a dataset with `dataset` and `embeddings`, or some of other names; made once.
 
     Args:
-        name: scientific, ml_latest_small or mm_subset.
+        name: scientific, ml_latest_small or mm_subset, as they are or with `_new_items` behind.
     """
     folder = CACHE / name
     if not (folder / "ready").is_file():
@@ -53,21 +56,38 @@ def prepared(name: str) -> Path:
         folder.mkdir(parents=True)
         data = real_data()
         assert data is not None
-        MAKERS[name](data, folder)
-        for quantizer, settings in CODES.items():
-            chosen = {"quantizer": settings, "last_level": "distinct"}
-            stage("quantize", folder / f"codes_{quantizer}", folder / "embeddings", settings=chosen)
+        MAKERS[name.removesuffix(NEW)](data, folder, split_of(name))
         (folder / "ready").touch()
     return folder
 
 
-def scientific(data: Path, folder: Path) -> None:
+def split_of(name: str) -> str:
+    """The split that a dataset is trained and measured on."""
+    return "cold_items" if name.endswith(NEW) else "leave_one_out"
+
+
+def coded(name: str, codes: str, embeddings: str) -> Path:
+    """Semantic IDs of a dataset's items, of a kind in CODES; a quantizer learns from items with a train event alone
+    where others are new."""
+    folder = prepared(name)
+    place = folder / (f"codes_{codes}" if embeddings == "embeddings" else f"codes_{codes}_{embeddings}")
+    if not (place / "manifest.json").is_file():
+        chosen: dict[str, Any] = {"quantizer": CODES[codes], "last_level": "distinct"}
+        edges = {"codes": place, "embeddings": folder / embeddings}
+        if name.endswith(NEW):
+            chosen |= {"learn_from": "train", "split": split_of(name)}
+            edges["dataset"] = folder / "dataset"
+        stage("quantize", settings=chosen, **edges)
+    return place
+
+
+def scientific(data: Path, folder: Path, split: str) -> None:
     """Amazon Scientific with MiniLM's vectors of title and description."""
-    stage("ingest", data / "amazon_scientific", folder / "dataset")
+    stage("ingest", data / "amazon_scientific", folder / "dataset", settings={"splits": [split]})
     _embed_texts(folder)
 
 
-def ml_latest_small(data: Path, folder: Path) -> None:
+def ml_latest_small(data: Path, folder: Path, split: str) -> None:
     """Every rating of the five-core as an event; the text is title, genres and, for known films, people and plot."""
     source = data / "movielens" / "ml-latest-small"
     known = {film["movie_id"]: film for film in _lines(data / "movielens" / "movies_ml1m.jsonl")}
@@ -83,11 +103,11 @@ def ml_latest_small(data: Path, folder: Path) -> None:
     _write(raw / "items.csv", ["item_id", "title", "text"], items)
     events = [[row["userId"], row["movieId"], row["timestamp"], row["rating"]] for row in _rows(source / "ratings.csv")]
     _write(raw / "interactions.csv", ["user_id", "item_id", "timestamp", "rating"], events)
-    stage("ingest", raw, folder / "dataset", settings={**FIVE_CORE, "splits": ["leave_one_out"]})
+    stage("ingest", raw, folder / "dataset", settings={**FIVE_CORE, "splits": [split]})
     _embed_texts(folder)
 
 
-def mm_subset(data: Path, folder: Path) -> None:
+def mm_subset(data: Path, folder: Path, split: str) -> None:
     """The part of Amazon Scientific that has pictures, with CLIP's vectors: text, image, and both side by side."""
     source = data / "amazon_scientific" / "mm_subset"
     names = [row["item_id:token"] for row in _rows(source / "Scientific.text", "\t")]
@@ -103,7 +123,7 @@ def mm_subset(data: Path, folder: Path) -> None:
     }
     (raw / "Subset.item.json").write_text(json.dumps(metadata))
     (raw / "Subset.inter.json").write_text(json.dumps(histories))
-    stage("ingest", raw, folder / "dataset", settings={"min_user_events": 3, "min_item_events": 1})
+    stage("ingest", raw, folder / "dataset", settings={"min_user_events": 3, "min_item_events": 1, "splits": [split]})
     ids = pq.read_table(folder / "dataset" / "items.parquet")["item_id"].to_pylist()
     for kind, file in (("text", "feat1CLS"), ("image", "feat3CLS")):
         vectors = np.fromfile(source / f"Scientific.{file}", np.float32).reshape(-1, 512)
@@ -114,7 +134,7 @@ def mm_subset(data: Path, folder: Path) -> None:
         stage("fuse", embeddings=folder / f"{kind}_alone", **{f"{kind}_embeddings": edges[f"{kind}_embeddings"]})
 
 
-MAKERS: dict[str, Callable[[Path, Path], None]] = {
+MAKERS: dict[str, Callable[[Path, Path, str], None]] = {
     maker.__name__: maker for maker in (scientific, ml_latest_small, mm_subset)
 }
 

@@ -63,6 +63,17 @@ T5: Settings = {
 WIDE = over(SASREC, recommender={"width": 128, "heads": 4})
 FIRM = over(CAUSAL, recommender={"dropout": 0.5})
 IDS = over(SASREC, recommender={"similarity": "cosine"})
+RETRIEVE: Settings = {
+    "recommender": {"name": "encoder_retrieve", "width": 128, "heads": 4, "dropout": 0.3},
+    "training": {"epochs": 40, "batch_size": 128, "learning_rate": 0.002, "patience": 4},
+    "codes": "opq",
+}
+HYBRID: Settings = {
+    "recommender": {"name": "hybrid", "dropout": 0.5},
+    "training": {"epochs": 30, "batch_size": 128, "learning_rate": 0.002, "patience": 4},
+    "validation_users": 2000,
+    "codes": "rq_kmeans",
+}
 ROWS: dict[str, Settings] = {
     "gru4rec": over(GRU4REC, training={"learning_rate": 0.05}),
     "sasrec_ids": IDS,
@@ -72,6 +83,8 @@ ROWS: dict[str, Settings] = {
     "causal_rqvae": over(FIRM, codes="rqvae"),
     "causal_rq_kmeans": over(FIRM, codes="rq_kmeans"),
     "t5_rq_kmeans": T5,
+    "encoder_retrieve": RETRIEVE,
+    "hybrid": HYBRID,
 }
 LONG = {"training": {"epochs": 8, "batch_size": 16, "patience": 3}}
 """Histories of hundreds of films: few windows, each with fifty targets."""

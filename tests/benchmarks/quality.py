@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modalrec.artifacts import read_manifest
-from tests.benchmarks._quality_data import MAKERS, prepared, real_data, stage
+from tests.benchmarks._quality_data import coded, prepared, real_data, split_of, stage
 from tests.benchmarks._quality_settings import CHOSEN, START, TRIED, over, row_names
 
 BASELINES = ("popularity", "item_knn", "content_nn", "item_knn_content")
@@ -30,7 +30,7 @@ CUTOFF = 10
 def main(argv: Sequence[str] = ()) -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality", description=__doc__)
-    parser.add_argument("datasets", nargs="*", metavar="DATASET", help=", ".join(MAKERS))
+    parser.add_argument("datasets", nargs="*", metavar="DATASET", help=", ".join(CHOSEN))
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="of the table; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tune", action="store_true", help="measure every setting that was tried, on validation")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] = ()) -> None:
     if real_data() is None:
         print("skipped: set MODALREC_DATA to the folder of real data")
         return
-    for dataset in given.datasets or MAKERS:
+    for dataset in given.datasets or CHOSEN:
         print(f"\n{dataset}", flush=True)
         for row in given.rows or (list(TRIED) if given.tune else row_names(dataset)):
             if given.tune:
@@ -67,12 +67,14 @@ def trained(dataset: str, row: str, settings: dict[str, Any], seed: int) -> Path
     source = prepared(dataset)
     settings = dict(settings)
     codes, vectors = settings.pop("codes", None), settings.pop("embeddings", "embeddings")
+    if split_of(dataset) != "leave_one_out":
+        settings["split"] = split_of(dataset)
     key = hashlib.sha256(json.dumps([settings, codes, vectors, seed], sort_keys=True).encode()).hexdigest()[:12]
     folder = source / "models" / f"{row}-{seed}-{key}"
     if not (folder / "manifest.json").is_file():
         edges = {"dataset": source / "dataset", "embeddings": source / vectors}
         if codes:
-            edges["codes"] = source / f"codes_{codes}"
+            edges["codes"] = coded(dataset, codes, vectors)
         stage("finetune", settings=settings, seed=seed, **edges, model=folder)
     return folder
 
@@ -89,7 +91,13 @@ def measure(dataset: str, row: str, seeds: int) -> None:
             shutil.rmtree(place)
         if not place.is_dir():
             source = prepared(dataset)
-            judged = {"ties": "report", "list_length": 20, "gallery_users": 0, "beam_sample": 100}
+            judged = {
+                "split": split_of(dataset),
+                "ties": "report",
+                "list_length": 20,
+                "gallery_users": 0,
+                "beam_sample": 100,
+            }
             if settings["recommender"].get("form") == "t5":
                 judged["beam_sample"] = 20
             vectors = source / chosen.get("embeddings", "embeddings")

@@ -287,6 +287,22 @@ def test_alignment_without_the_right_dataset(clusters: Path, tmp_path: Path) -> 
         quantize(tmp_path / "codes", clusters, dataset=dataset, config=config, run=QUIET)
 
 
+def test_items_without_a_train_event_teach_the_codebook_nothing(tmp_path: Path) -> None:
+    """Two catalogues that differ in an item that is only tested: equal weights, and the item is coded all the same."""
+    config, vectors_ND, weights = resolve(Config, SMALL, {"learn_from": "train"}), mixture()[0].numpy(), []
+    dataset = interactions(tmp_path / "data", 400, 399)
+    for name, shift in (("first", 0.0), ("second", 9.0)):
+        vectors_ND[399] += shift
+        vectors = write_embeddings(tmp_path / f"{name}_vectors", vectors_ND)
+        metrics = quantize(tmp_path / name, vectors, dataset=dataset, config=config, run=QUIET)
+        weights.append((tmp_path / name / "quantizer.safetensors").read_bytes())
+        assert metrics["items"] == len(read_codes(tmp_path / name)[1]) == 400
+        assert "dataset" in read_manifest(tmp_path / name, "codes").inputs
+    assert weights[0] == weights[1]
+    with pytest.raises(ConfigError, match="learn_from=train needs the train events; give --dataset"):
+        quantize(tmp_path / "codes", vectors, config=config, run=QUIET)
+
+
 @pytest.mark.parametrize("name", ["rq_kmeans", "pq", "opq"])
 def test_quantizers_without_gradients_have_no_epochs(name: str, clusters: Path, tmp_path: Path) -> None:
     config = resolve(Config, {"quantizer": {"name": name, "levels": 2, "codebook_size": 8}})

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modalrec.artifacts.embeddings import load
-from modalrec.artifacts.schemas import ITEMS, read_table
-from modalrec.data.sequences import Sequences
-from modalrec.errors import ArtifactError, DataError
+from modalrec.errors import DataError
 from modalrec.fusers import TrainedFuser
 from modalrec.run import Run
 from modalrec.training.batches import Batches, shuffled_plan
@@ -86,19 +84,6 @@ def read_modalities(folders: Mapping[str, Path]) -> Modalities:
     vectors = {name: part.vectors_ND * part.present[:, None] for name, part in parts.items()}
     item_ids = next(iter(parts.values())).item_ids
     return Modalities(item_ids, vectors, {name: part.present for name, part in parts.items()})
-
-
-def train_items(dataset: Path, split: str, item_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Which items have a train event, [N].
-
-    Raises:
-        ConfigError: The dataset has no such split.
-        ArtifactError: It has other items.
-    """
-    known = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"].to_pylist()
-    if known != list(item_ids):
-        raise ArtifactError(f"{dataset}: has other items than the embeddings; run embed_text and embed_image on it")
-    return Sequences.load(dataset, split).train_counts() > 0
 
 
 def share_out(

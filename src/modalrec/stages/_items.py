@@ -10,6 +10,7 @@ from modalrec.artifacts.codes import read_codes
 from modalrec.artifacts.embedding_lists import VectorLists, load_lists
 from modalrec.artifacts.embeddings import load as load_embeddings
 from modalrec.artifacts.schemas import ITEMS, read_table
+from modalrec.data.sequences import Sequences
 from modalrec.errors import ArtifactError
 from modalrec.recommenders import ItemSpace
 
@@ -63,6 +64,19 @@ def _lists(folder: Path, item_ids: list[str], stage: str) -> VectorLists:
     given_ids, lists = load_lists(folder)
     _refuse_other_items(folder, given_ids.tolist(), item_ids, "vector", stage)
     return lists
+
+
+def train_items(dataset: Path, split: str, item_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Which items have a train event, [N].
+
+    Raises:
+        ConfigError: The dataset has no such split.
+        ArtifactError: It has other items.
+    """
+    known = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"].to_pylist()
+    if known != list(item_ids):
+        raise ArtifactError(f"{dataset}: has other items than the embeddings; run embed_text and embed_image on it")
+    return Sequences.load(dataset, split).train_counts() > 0
 
 
 def _refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:

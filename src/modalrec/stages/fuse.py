@@ -16,8 +16,9 @@ from modalrec.errors import ArtifactError, ConfigError
 from modalrec.fusers import Fuser, TrainedFuser, save_fuser
 from modalrec.fusers.concat import ConcatConfig
 from modalrec.run import Run
-from modalrec.stages._fuse_learn import learn, read_modalities, share_out, train_items
+from modalrec.stages._fuse_learn import learn, read_modalities, share_out
 from modalrec.stages._fuse_measure import measure
+from modalrec.stages._items import train_items
 from modalrec.training.checkpoint import fingerprint
 from modalrec.training.loop import TrainingConfig
 

@@ -12,10 +12,12 @@ from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.files import write_json
+from modalrec.errors import ConfigError, DataError
 from modalrec.quantizers import Quantizer
 from modalrec.quantizers.rqvae import RqvaeConfig
 from modalrec.run import Run
 from modalrec.stages._identity import vector_space
+from modalrec.stages._items import train_items
 from modalrec.stages._quantize_code import Divided, any_present, code, code_all, item_map, relative
 from modalrec.stages._quantize_codebook import load_codebook, settings_of
 from modalrec.stages._quantize_read import Tower, choose_edges, read_partners, read_towers
@@ -70,7 +72,9 @@ class Config(configs.Config):
             modality without any vector then has no group.
         last_level: Codes of the last level where items share all codes: nearest leaves them to the position that tells
             them apart, distinct gives each the best code that no other has, sinkhorn spreads them as LC-Rec does.
-        split: Where the quantizer aligns with collaborative vectors, the split whose train events these come from.
+        learn_from: Learn from all items; or, which needs the dataset, from those with a train event alone, so that new
+            items are coded by a codebook that has not seen them.
+        split: Where the dataset is needed, the split whose train events count.
     """
 
     quantizer: plugins.any_config("quantizers") = RqvaeConfig()  # type: ignore[valid-type]
@@ -79,6 +83,7 @@ class Config(configs.Config):
     towers: Literal["fused", "separate", "shared"] = "fused"
     form: Literal["semantic_id", "groups"] = "semantic_id"
     last_level: LastLevel = "nearest"
+    learn_from: Literal["all", "train"] = "all"
     split: str = "leave_one_out"
 
     @model_validator(mode="after")
@@ -109,7 +114,8 @@ def quantize(
         embeddings: One vector per item, for fused towers.
         text_embeddings: One vector per item, for one tower per modality.
         image_embeddings: One vector per item, for one tower per modality.
-        dataset: Needed by a quantizer with alignment, which reads the train events; test events never enter.
+        dataset: Needed by a quantizer with alignment, which reads the train events, and to learn from their items
+            alone; test events never enter.
         codebook: Codes of other items, whose quantizer codes these; nothing is trained then. Equal codes mean the same
             in both, so that a model can go on from one to the other; only positions may differ in number.
         config: Quantizer and training.
@@ -140,17 +146,22 @@ def quantize(
     if len(towers) < len(folders):
         run.say(f"only {towers[0].name} has vectors: there is no other group")
     spaces = {edge: space for edge, manifest in manifests.items() if (space := vector_space(manifest))}
-    trained, partners_NP = None, None
+    trained, partners_NP, known_N = None, None, None
     if codebook is not None and reused is not None:
         trained = load_codebook(codebook, reused, towers, folders, manifests)
         manifests["codebook"] = reused
     elif getattr(config.quantizer, "alignment", 0):
         width = config.quantizer.collaborative_width
         partners_NP = read_partners(dataset, config.split, width, towers[0].item_ids, run.seed)
-        manifests |= {"dataset": read_manifest(dataset, "dataset")} if dataset else {}
+    if config.learn_from == "train" and trained is None:
+        if dataset is None:
+            raise ConfigError("quantize: learn_from=train needs the train events; give --dataset, or learn from all")
+        known_N = train_items(dataset, config.split, towers[0].item_ids)
+    if dataset is not None and (partners_NP is not None or known_N is not None):
+        manifests["dataset"] = read_manifest(dataset, "dataset")
     with write_artifact(codes, "codes", stage="quantize", config=config, seed=run.seed, inputs=manifests) as work:
         training = fingerprint("quantize", config, run.seed, manifests)
-        learner = _Learner(config, run, training, partners_NP)
+        learner = _Learner(config, run, training, partners_NP, known_N)
         quantizers = learner.learn(towers) if trained is None else learner.take(towers, trained)
         metrics: dict[str, float] = {"items": len(towers[0].item_ids)}
         metrics["items_without_vector"] = int((~any_present(towers)).sum())
@@ -169,8 +180,16 @@ def quantize(
 class _Learner:
     """Trains the quantizers of all towers: one each, or one for all where the code space is shared."""
 
-    def __init__(self, config: Config, run: Run, training: str, partners_NP: NDArray[np.float32] | None) -> None:
-        self.config, self.run, self.training, self.partners_NP = config, run, training, partners_NP
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        training: str,
+        partners_NP: NDArray[np.float32] | None,
+        known_N: NDArray[np.bool_] | None,
+    ) -> None:
+        self.config, self.run, self.training = config, run, training
+        self.partners_NP, self.known_N = partners_NP, known_N
         self.curves: list[dict[str, float]] = []
         self.divided = Divided({}, {})
 
@@ -180,9 +199,12 @@ class _Learner:
         kept_N = np.ones(n_items, bool)  # the same items for all towers
         kept_N[self.run.rng("held_out").permutation(n_items)[: int(n_items * self.config.held_out)]] = False
         for tower in towers:
-            learnt_N = tower.present_N & (kept_N | ~(tower.present_N & kept_N).any())
+            known_N = tower.present_N if self.known_N is None else tower.present_N & self.known_N
+            if not known_N.any():
+                raise DataError("quantize: no item with a train event has a vector; learn from all")
+            learnt_N = known_N & (kept_N | ~(known_N & kept_N).any())
             self.divided.learnt[tower.name] = np.flatnonzero(learnt_N)
-            self.divided.held_out[tower.name] = np.flatnonzero(tower.present_N & ~learnt_N)
+            self.divided.held_out[tower.name] = np.flatnonzero(known_N & ~learnt_N)
         if self.config.towers == "shared":
             return [self._train(towers, "")] * len(towers)
         return [self._train([tower], tower.name) for tower in towers]
