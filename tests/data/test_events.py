@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from modalrec.data.events import Events, collect
 from modalrec.data.sources import EVENT_ROWS
 
+BOTH = ["timestamp", "rating"]
 rows = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.sampled_from([1, 2, None])), max_size=40
 )
@@ -20,7 +21,7 @@ def batches(events: list[tuple], size: int = 7) -> list[pa.RecordBatch]:
 
 
 def gathered(events: list[tuple], items: int = 4) -> Events:
-    return collect(batches(events), {f"i{item}": item for item in range(items)}, timestamps=True, ratings=True)[0]
+    return collect(batches(events), {f"i{item}": item for item in range(items)}, keep=BOTH)[0]
 
 
 def plain(events: Events) -> list[tuple]:
@@ -72,12 +73,12 @@ def test_numbers_without_gaps_lead_back_to_the_old_ones(events):
 
 def test_rows_of_unknown_items_are_counted_and_left_out():
     events = [(0, 0, 5, 1), (1, 3, 6, 1), (0, 3, 7, 1), (0, 2, 8, 1)]
-    kept, found = collect(batches(events, 2), {"i0": 0, "i1": 1}, timestamps=True, ratings=False)
+    kept, found = collect(batches(events, 2), {"i0": 0, "i1": 1}, keep=["timestamp"])
     assert (found.rows, len(kept), found.unknown) == (4, 1, {"i3": 2, "i2": 1})
 
 
 def test_without_times_repeats_are_events_of_their_own():
-    events = collect(batches([(0, 1, None, None)] * 3), {"i1": 0}, timestamps=False, ratings=False)[0]
+    events = collect(batches([(0, 1, None, None)] * 3), {"i1": 0}, keep=[])[0]
     assert events.timestamps is None
     assert not events.exact_repeats().any()
     assert events.once("first").sum() == 1
@@ -126,13 +127,13 @@ def test_events_of_one_time_by_rank():
     drawn = [(0, 2, 5, 1), (0, 0, 5, 1), (0, 1, 5, 1), (0, 3, 4, 1)]
     rows_of = {f"i{item}": item for item in range(4)}
     ranks = np.array([1, 2, 0, 3], np.int32)
-    events = collect(batches(drawn), rows_of, timestamps=True, ratings=False, ties=ranks)[0]
+    events = collect(batches(drawn), rows_of, keep=["timestamp"], ties=ranks)[0]
     assert events.items.tolist() == [3, 2, 0, 1]
 
 
 def test_context_stays_whatever_its_item():
     record = {"user_id": "u", "item_id": "", "timestamp": 5, "rating": None}
     batch = pa.RecordBatch.from_pylist([record | {"role": role} for role in (-1, 0)], EVENT_ROWS)
-    events, found = collect([batch], {"i0": 0}, timestamps=True, ratings=False, roles=True)
+    events, found = collect([batch], {"i0": 0}, keep=["timestamp", "role"])
     assert (events.items.tolist(), events.roles.tolist()) == ([-1], [-1])
     assert found.unknown == {"": 1}

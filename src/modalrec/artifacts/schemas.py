@@ -36,7 +36,16 @@ INTERACTIONS = pa.schema(
     ]
 )
 """Sorted by (user, position); timestamps in seconds since 1970. One more int8 column `split_<name>` per split:
-0 train, 1 valid, 2 test (`modalrec.data.splits`)."""
+0 train, 1 valid, 2 test (`modalrec.data.splits`). Labelled rows have some of `LABELLED` too."""
+
+LABEL = pa.field("label", pa.int8())
+"""1 or 0; null where it is hidden, as in the test rows of a challenge."""
+HISTORY = pa.field("history", pa.list_(pa.int32()), nullable=False)
+"""The items before a row, oldest first, where the source gives them; else they are the user's earlier rows."""
+ROW_ID = pa.field("row_id", pa.int64())
+"""The number that the source gives a row, for predictions; null where it gives none."""
+LABELLED = (LABEL, HISTORY, ROW_ID)
+"""Columns of interactions that rows with labels may have, in this order."""
 
 IMAGES = pa.schema(
     [

@@ -101,6 +101,39 @@ def describe_sessions(
     return facts
 
 
+def describe_rows(
+    users: NDArray[np.int32], items: NDArray[np.int32], labels: NDArray[np.int8] | None, split: NDArray[np.int8],
+    n_items: int,
+) -> dict[str, float]:  # fmt: skip
+    """Counts the rows of a split that is not by time; every row is a target.
+
+    Args:
+        users: [E] user of every row, sorted.
+        items: [E] item of every row.
+        labels: [E] 1, 0 or -1 where it is hidden, or None.
+        split: [E] TRAIN, VALID, TEST or UNUSED.
+        n_items: Size of the catalogue.
+
+    Returns:
+        For train, valid and test: `rows`, and with labels `positives` and `hidden`; for valid and test also
+        `users_without_train` and `unseen_items`, rows whose user or item is not in training.
+    """
+    train = split == TRAIN
+    seen = np.bincount(items[train], minlength=n_items) > 0
+    trained = np.bincount(users[train], minlength=int(users[-1]) + 1) > 0
+    facts: dict[str, float] = {}
+    for name, part in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        inside = split == part
+        facts[f"{name}_rows"] = int(inside.sum())
+        if labels is not None:
+            facts[f"{name}_positives"] = int((labels[inside] == 1).sum())
+            facts[f"{name}_hidden"] = int((labels[inside] < 0).sum())
+        if part != TRAIN:
+            facts[f"{name}_users_without_train"] = int((~trained[users[inside]]).sum())
+            facts[f"{name}_unseen_items"] = int((~seen[items[inside]]).sum())
+    return facts
+
+
 def count_part(users: NDArray[np.int32], items: NDArray[np.int32], inside: NDArray[np.bool_]) -> dict[str, int]:
     """Events, sessions and distinct items of a part."""
     present = [int(np.count_nonzero(np.bincount(numbers[inside]))) for numbers in (users, items)]

@@ -2,21 +2,24 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from modalrec.data.histories import Histories
 from modalrec.data.sources import CONTEXT
+
+HIDDEN = -1
+"""The label of an event whose label is not told, and the number of a row that has none."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """Events as parallel arrays, 21 bytes each at most.
+    """Events as parallel arrays, 34 bytes each at most.
 
     Attributes:
         users: [E] numbers in order of first appearance.
@@ -24,6 +27,9 @@ class Events:
         timestamps: [E] ticks since 1970, or None where only the order is known.
         ratings: [E] NaN where there is none, or None.
         roles: [E] see `modalrec.data.sources.EVENT_ROWS`, or None.
+        labels: [E] 1, 0 or `HIDDEN`, or None.
+        row_ids: [E] the source's own numbers of rows, `HIDDEN` where there is none, or None.
+        histories: [E] number of the history that came with the event, or None.
         per_second: Ticks in a second.
     """
 
@@ -32,6 +38,9 @@ class Events:
     timestamps: NDArray[np.int64] | None = None
     ratings: NDArray[np.float32] | None = None
     roles: NDArray[np.int8] | None = None
+    labels: NDArray[np.int8] | None = None
+    row_ids: NDArray[np.int64] | None = None
+    histories: NDArray[np.int32] | None = None
     per_second: int = 1
 
     def __len__(self) -> int:
@@ -47,8 +56,16 @@ class Events:
         }
         return replace(self, **taken)
 
+    def labelled(self, at_least: float) -> "Events":
+        """With labels made of ratings: 1 from `at_least` on, 0 below, hidden where there is no rating."""
+        if self.ratings is None:
+            raise ValueError("labels are made of ratings")
+        labels = (self.ratings >= at_least).astype(np.int8)
+        labels[np.isnan(self.ratings)] = HIDDEN
+        return replace(self, labels=labels)
+
     def exact_repeats(self) -> NDArray[np.bool_]:
-        """Which of the sorted events equal an earlier one in user, item, time and rating [E].
+        """Which of the sorted events equal an earlier one in user, item, time, rating and label [E].
 
         Without timestamps nothing tells a repeated line from a repeated event: then none are.
         """
@@ -60,6 +77,8 @@ class Events:
         columns: list[NDArray[Any]] = [self.items[places], self.timestamps[places], self.users[places]]
         if self.ratings is not None:
             columns.insert(0, self.ratings[places].view(np.int32))
+        if self.labels is not None:
+            columns.insert(0, self.labels[places])
         order = np.lexsort(columns)
         same = np.ones(max(0, len(order) - 1), np.bool_)
         for column in columns:
@@ -115,6 +134,24 @@ class Events:
         return replace(self, users=new_users[self.users], items=new_items[self.items]), users, items
 
 
+class Column(NamedTuple):
+    """Where an optional column of the rows goes: the array of `Events`, its type code, and what null becomes."""
+
+    column: str
+    code: str
+    null: float
+
+
+OPTIONAL = {
+    "timestamp": Column("timestamps", "q", 0),
+    "rating": Column("ratings", "f", float("nan")),
+    "role": Column("roles", "b", 0),
+    "label": Column("labels", "b", HIDDEN),
+    "row_id": Column("row_ids", "q", HIDDEN),
+}
+"""Columns of `modalrec.data.sources.EVENT_ROWS` that not every source fills."""
+
+
 @dataclass(frozen=True)
 class Collected:
     """What came out of the batches besides the events.
@@ -134,20 +171,19 @@ def collect(
     batches: Iterable[pa.RecordBatch],
     item_rows: Mapping[str, int],
     *,
-    timestamps: bool,
-    ratings: bool,
-    roles: bool = False,
+    keep: Collection[str],
+    histories: Histories | None = None,
     per_second: int = 1,
     ties: NDArray[np.int32] | None = None,
 ) -> tuple[Events, Collected]:
     """Turns batches of `modalrec.data.sources.EVENT_ROWS` into sorted arrays, numbering users as they appear.
 
     Args:
-        batches: Rows with user_id, item_id, timestamp, rating and role.
+        batches: The rows.
         item_rows: From item id to its row.
-        timestamps: Keep timestamps; none may be null then.
-        ratings: Keep ratings; null becomes NaN.
-        roles: Keep roles; none may be null then.
+        keep: Columns of `OPTIONAL` to keep. Of timestamps and roles none may be null then; a rating that is null
+            becomes NaN, a label or number of a row `HIDDEN`.
+        histories: Takes the histories that come with the rows, where they are to be kept.
         per_second: Ticks of the timestamps in a second.
         ties: [items] rank by which a user's events of one time are sorted; by default as they came.
 
@@ -159,33 +195,32 @@ def collect(
     unknown: Counter[str] = Counter()
     # These grow in place; lists of chunks would need all memory twice when joined.
     columns: dict[str, Any] = {"users": array("i"), "items": array("i")}
-    if timestamps:
-        columns["timestamps"] = array("q")
-    if ratings:
-        columns["ratings"] = array("f")
-    if roles:
-        columns["roles"] = array("b")
+    columns |= {OPTIONAL[name].column: array(OPTIONAL[name].code) for name in OPTIONAL if name in keep}
+    if histories is not None:
+        columns["histories"] = array("i")
     rows = 0
     for batch in batches:
         rows += batch.num_rows
-        numbers = _numbers(batch.column("item_id").dictionary_encode(), item_rows)
+        numbers = _numbers(batch.column("item_id"), item_rows)
         known = numbers >= 0
-        if roles:
-            parts = batch.column("role").to_numpy(zero_copy_only=False)
-            known |= parts == CONTEXT
-            columns["roles"].frombytes(parts[known].astype(np.int8).tobytes())
+        if "role" in keep:
+            known |= batch.column("role").to_numpy() == CONTEXT
         if not known.all():
             unknown.update(batch.column("item_id").filter(pa.array(~known)).to_pylist())
-        columns["items"].frombytes(numbers[known].tobytes())
-        names = batch.column("user_id").dictionary_encode()
+        names = batch.column("user_id")
         for name in names.dictionary.to_pylist():
             user_numbers.setdefault(name, len(user_numbers))
-        columns["users"].frombytes(_numbers(names, user_numbers)[known].tobytes())
-        if timestamps:
-            columns["timestamps"].frombytes(batch.column("timestamp").to_numpy()[known].tobytes())
-        if ratings:
-            scores = pc.fill_null(batch.column("rating"), float("nan"))
-            columns["ratings"].frombytes(scores.to_numpy()[known].tobytes())
+        found = {"items": numbers, "users": _numbers(names, user_numbers)}
+        for name in OPTIONAL:
+            if name in keep:
+                column, _, null = OPTIONAL[name]
+                found[column] = batch.column(name).fill_null(null).to_numpy()
+        if histories is not None:
+            first = len(histories)
+            histories.add(batch.column("history"), item_rows)
+            found["histories"] = np.arange(first, len(histories), dtype=np.int32)
+        for column, values in found.items():
+            columns[column].frombytes((values if known.all() else values[known]).tobytes())
     return _sorted(columns, per_second, ties), Collected(list(user_numbers), rows, unknown)
 
 

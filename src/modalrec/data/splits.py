@@ -64,6 +64,41 @@ def cold_items(
     return split, held_out
 
 
+def random(n: int, valid_share: float, test_share: float, rng: np.random.Generator) -> NDArray[np.int8]:
+    """Draws rows for validation and test, whatever their time: training knows what comes after the test rows.
+
+    Args:
+        n: Rows.
+        valid_share: Share of the rows for validation.
+        test_share: Share of the rows for test.
+        rng: Draws them.
+
+    Raises:
+        ConfigError: A part is left without rows.
+    """
+    sizes = {"valid": int(n * valid_share), "test": int(n * test_share)}
+    sizes["train"] = n - sum(sizes.values())
+    empty = [name for name in ("train", "valid", "test") if sizes[name] <= 0]
+    if empty:
+        raise ConfigError(
+            f"random split: no {' and no '.join(empty)} row of {n:,} with valid_share={valid_share:g} and "
+            f"test_share={test_share:g}; raise the shares, or use splits=[leave_one_out]"
+        )
+    split = np.repeat(np.array([TRAIN, VALID, TEST], np.int8), [sizes["train"], sizes["valid"], sizes["test"]])
+    return rng.permutation(split)
+
+
+def given(roles: NDArray[np.int8], parts: tuple[str, ...]) -> NDArray[np.int8]:
+    """The parts that rows came in as a split: `train`, `valid`, and every other as test.
+
+    Args:
+        roles: [E] place of a row's part in `parts`.
+        parts: Names of the parts.
+    """
+    numbers = {"train": TRAIN, "valid": VALID}
+    return np.array([numbers.get(part, TEST) for part in parts], np.int8)[roles]
+
+
 def temporal(
     timestamps: NDArray[np.int64], valid_share: float, test_share: float
 ) -> tuple[NDArray[np.int8], list[int]]:

@@ -10,6 +10,7 @@ from modalrec.data.images import ImageConfig
 from modalrec.data.session_splits import SessionSplit
 
 SIZES = ("events", "sessions", "items")
+Split = Literal["temporal", "leave_one_out", "cold_items", "sessions", "given", "random"]
 Count = Literal[
     "all_events",
     "all_sessions",
@@ -41,16 +42,23 @@ class Published(configs.Config):
     counts: dict[Count, int] = Field(min_length=1)
 
 
+class LabelRule(configs.Config):
+    """What makes a rating a label: `at_least` this height is 1, lower is 0."""
+
+    at_least: float
+
+
 class Config(configs.Config):
     """What is read, what is kept, and how it is split.
 
     Attributes:
         source: The form of the raw data; by default the one that the folder looks like.
-        splits: The first is the headline. By default sessions for sessions; else temporal, then leave_one_out, but the
-            latter alone without times.
+        splits: The first is the headline. By default sessions for sessions, and the source's own parts (given) where
+            rows come in parts; else temporal, then leave_one_out, but the latter alone without times. `random` draws
+            rows whatever their time, so that training knows what comes after the test rows: leaky.
         cold_share: Share of the items that the split cold_items, leave-one-out otherwise, keeps out of training.
-        valid_share: Share of the events, by time, for validation in the temporal split.
-        test_share: Share of the events, the latest, for test in the temporal split.
+        valid_share: Share of the events, by time, for validation in the temporal split; of a random one any.
+        test_share: Share of the events, the latest, for test in the temporal split; of a random one any.
         session_split: Where the split `sessions` cuts.
         session_gap: Seconds of silence after which a user's next event begins a new session; sessions are the users
             then. By default users stay whole.
@@ -60,19 +68,21 @@ class Config(configs.Config):
             papers report on; 2 for sessions; 1 for prepared sessions.
         min_item_events: Items with fewer are dropped; by default 5, but 1 for prepared sessions.
         core: Drop users and items again until all that are left have enough, or once: users, items, users.
+        label: Labels made of ratings; by default the source's own, if it has any.
         positive_rating: Keep events rated at least this; by default a rating of any height is an event.
         deduplicate: Of a user's events with one item keep all, the first or the last, or of consecutive ones the first.
-        exact_repeats: Rows that equal another in user, item, time and rating; by default kept for sessions alone.
-        max_unknown_share: Share of rows with items that the items table lacks, above which the stage fails.
-        keep_cold_items: Keep items without events in the catalogue.
+        exact_repeats: Rows that equal another in user, item, time, rating and label; by default kept for sessions
+            alone.
+        max_unknown_share: Share of rows with items that the items table lacks, and of entries of given histories,
+            above which the stage fails.
+        keep_cold_items: Keep items without events in the catalogue; by default where rows come with histories, which
+            may name them.
         images: Limits and size of pictures, and what stands in for missing ones.
         published: Counts to print beside those of the split `sessions`.
     """
 
     source: plugins.any_config("sources") | None = None  # type: ignore[valid-type]
-    splits: tuple[Literal["temporal", "leave_one_out", "cold_items", "sessions"], ...] | None = Field(
-        default=None, min_length=1
-    )
+    splits: tuple[Split, ...] | None = Field(default=None, min_length=1)
     cold_share: float = Field(default=0.1, gt=0, lt=1)
     valid_share: float = Field(default=0.1, gt=0, lt=1)
     test_share: float = Field(default=0.1, gt=0, lt=1)
@@ -82,11 +92,12 @@ class Config(configs.Config):
     min_user_events: int | None = Field(default=None, ge=1)
     min_item_events: int | None = Field(default=None, ge=1)
     core: Literal["repeated", "once"] = "repeated"
+    label: LabelRule | None = None
     positive_rating: float | None = None
     deduplicate: Literal["all", "first", "last", "consecutive"] = "all"
     exact_repeats: Literal["drop", "keep"] | None = None
     max_unknown_share: float = Field(default=0.05, ge=0, le=1)
-    keep_cold_items: bool = False
+    keep_cold_items: bool | None = None
     images: ImageConfig = ImageConfig()
     published: Published | None = None
 

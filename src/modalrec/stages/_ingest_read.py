@@ -1,6 +1,7 @@
 """The first part of `ingest`: the source is found, and its items and events are read and checked."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from modalrec import plugins
 from modalrec.artifacts.files import sha256_file
 from modalrec.data.events import Collected, Events, collect
+from modalrec.data.histories import Histories
 from modalrec.data.sources import ITEM_ROWS, Source
 from modalrec.errors import ConfigError, DataError, Problems
 from modalrec.run import Run
 from modalrec.stages._ingest_config import Config
 
-ORDER_ONLY = ("leave_one_out", "cold_items")
+DEFAULTS = {"min_user_events": 5, "min_item_events": 5, "exact_repeats": "drop", "keep_cold_items": False}
+ORDER_ONLY = ("leave_one_out", "cold_items", "given", "random")
 """Splits that need no times."""
-DEFAULTS = {"min_user_events": 5, "min_item_events": 5, "exact_repeats": "drop"}
 
 
 def open_source(folder: Path, config: Config) -> tuple[Source, Config]:
@@ -55,6 +57,13 @@ def open_source(folder: Path, config: Config) -> tuple[Source, Config]:
                 )
         if config.session_gap is not None:
             raise ConfigError(f"session_gap: {reader.events_file} has no times; leave it out")
+    if "given" in (config.splits or ()) and not reader.parts:
+        raise ConfigError(f"splits: {reader.events_file} does not come in parts; leave `given` out")
+    if reader.has_histories and not config.keep_cold_items:
+        raise ConfigError("keep_cold_items: histories come with the rows and may name any item; leave it at true")
+    if config.label and (reader.has_labels or not reader.has_ratings):
+        state = "has labels of its own" if reader.has_labels else "has no ratings to make labels of"
+        raise ConfigError(f"label: {reader.events_file} {state}; leave it out")
     if config.published and "sessions" not in (config.splits or ()):
         raise ConfigError(
             "published: counts of the split sessions, which is not among splits; add it, or leave them out"
@@ -94,11 +103,13 @@ def take_items(items: pa.Table, kept: NDArray[np.int64]) -> pa.Table:
     return pa.Table.from_batches(batches, items.schema)
 
 
-def read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tuple[Events, Collected]:
-    """The events of known items, sorted.
+def read_events(
+    reader: Source, items: pa.Table, config: Config, histories: Histories | None, run: Run
+) -> tuple[Events, Collected]:
+    """The events of known items, sorted; their histories go to `histories`, where they have any.
 
     Raises:
-        DataError: The file is malformed, or too many rows name unknown items.
+        DataError: The file is malformed, or too many rows or histories name unknown items.
     """
     ids = items["item_id"].to_pylist()
     rows: dict[str, int] = {}
@@ -117,20 +128,38 @@ def read_events(reader: Source, items: pa.Table, config: Config, run: Run) -> tu
         events, collected = collect(
             batches(),
             rows,
-            timestamps=reader.has_timestamps or reader.times_only_sort,
-            ratings=reader.has_ratings,
-            roles=reader.has_roles,
+            keep=[name for name, kept in _kept(reader).items() if kept],
+            histories=histories,
             per_second=reader.per_second,
             ties=_ties(ids, config),
         )
-    lost = collected.unknown.total()
-    if lost > config.max_unknown_share * collected.rows:
-        some = ", ".join(repr(item) for item, _ in collected.unknown.most_common(5))
+    _refuse_unknown(reader, collected.unknown, collected.rows, "rows", config)
+    if histories is not None:
+        _refuse_unknown(reader, histories.unknown, histories.entries, "entries of histories", config)
+    if config.label is not None:
+        events = events.labelled(config.label.at_least)
+    return events, collected
+
+
+def _kept(reader: Source) -> dict[str, bool]:
+    """Which optional columns of the rows the source fills."""
+    return {
+        "timestamp": reader.has_timestamps or reader.times_only_sort,
+        "rating": reader.has_ratings,
+        "role": reader.has_roles,
+        "label": reader.has_labels,
+        "row_id": reader.has_row_ids,
+    }
+
+
+def _refuse_unknown(reader: Source, unknown: Counter[str], total: int, what: str, config: Config) -> None:
+    lost = unknown.total()
+    if lost > config.max_unknown_share * total:
+        some = ", ".join(repr(item) for item, _ in unknown.most_common(5))
         raise DataError(
-            f"{reader.events_file}: {lost:,} of {collected.rows:,} rows name {len(collected.unknown):,} items that are "
+            f"{reader.events_file}: {lost:,} of {total:,} {what} name {len(unknown):,} items that are "
             f"not in {reader.items_file} (such as {some}). Complete the items or raise max_unknown_share"
         )
-    return events, collected
 
 
 def digests(reader: Source, folder: Path) -> dict[str, dict[str, Any]]:

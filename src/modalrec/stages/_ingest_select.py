@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modalrec.data.describe import describe_sessions, describe_split
-from modalrec.data.events import Collected, Events
+from modalrec.data.describe import describe_rows, describe_sessions, describe_split
+from modalrec.data.events import HIDDEN, Collected, Events
 from modalrec.data.filters import k_core, single_pass
 from modalrec.data.session_splits import split_sessions
 from modalrec.data.sources import CONTEXT
-from modalrec.data.splits import cold_items, leave_one_out, temporal
+from modalrec.data.splits import UNUSED, cold_items, given, leave_one_out, random, temporal
 from modalrec.errors import DataError
 from modalrec.run import Run
 from modalrec.stages._ingest_config import SIZES, Config
@@ -74,7 +74,9 @@ def select(events: Events, collected: Collected, config: Config, parts: tuple[st
     if roles is not None and (roles == CONTEXT).any():
         chosen.drop("other_event_types", roles == CONTEXT, "of kinds that are not kept")
     if config.exact_repeats == "drop":
-        chosen.drop("exact_repeats", chosen.events.exact_repeats(), "user, item, time and rating equal another row's")
+        chosen.drop(
+            "exact_repeats", chosen.events.exact_repeats(), "user, item, time, rating and label equal another row's"
+        )
     _filter(chosen, config)
     if not len(chosen.events):
         steps = "; ".join(f"{step['interactions']:,} dropped: {step['why']}" for step in chosen.summary)
@@ -120,9 +122,9 @@ def _filter(chosen: Selected, config: Config) -> None:
 
 
 def split_columns(
-    chosen: Selected, n_items: int, config: Config, run: Run
+    chosen: Selected, n_items: int, config: Config, parts: tuple[str, ...], run: Run
 ) -> tuple[Columns, dict[str, dict[str, float]]]:
-    """The split columns by name, and what is to be known of each; users and items are numbered without gaps."""
+    """The split columns by name, and what is to be known of each; users are numbered without gaps."""
     events = chosen.events
     columns: Columns = {}
     facts: dict[str, dict[str, float]] = {}
@@ -132,6 +134,10 @@ def split_columns(
             columns |= chosen.columns
             for column, split in chosen.columns.items():
                 facts[column] = describe_sessions(events.users, events.items, split, n_items) | chosen.cuts
+            continue
+        if name in ("given", "random"):
+            columns[name] = _by_row(name, events, config, parts, run)
+            facts[name] = describe_rows(events.users, events.items, events.labels, columns[name], n_items)
             continue
         if name == "temporal" and events.timestamps is not None:
             columns[name], places = temporal(events.timestamps, config.valid_share, config.test_share)
@@ -146,6 +152,16 @@ def split_columns(
             columns[name] = leave_one_out(events.users)
         facts[name] = describe_split(events.users, events.items, columns[name], n_items) | cuts
     return columns, facts
+
+
+def _by_row(name: str, events: Events, config: Config, parts: tuple[str, ...], run: Run) -> NDArray[np.int8]:
+    """A split that looks at no time; rows with a hidden label are of no use to a random one."""
+    if name == "given" and events.roles is not None:
+        return given(events.roles, parts)
+    told = np.ones(len(events), np.bool_) if events.labels is None else events.labels != HIDDEN
+    split = np.full(len(events), UNUSED, np.int8)
+    split[told] = random(int(told.sum()), config.valid_share, config.test_share, run.rng("random"))
+    return split
 
 
 def say_published(chosen: Selected, config: Config, run: Run) -> dict[str, Any]:

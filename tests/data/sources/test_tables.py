@@ -48,13 +48,8 @@ def test_csv(tmp_path):
         "picture": None,
         "picture_url": None,
     }
-    assert events(folder)[0] == {
-        "user_id": "u0",
-        "item_id": "f1",
-        "timestamp": 1_000_000_060,
-        "rating": 2,
-        "role": None,
-    }
+    told = {name: value for name, value in events(folder)[0].items() if value is not None}
+    assert told == {"user_id": "u0", "item_id": "f1", "timestamp": 1_000_000_060, "rating": 2}
 
 
 def test_parquet_and_csv_give_the_same(tmp_path):

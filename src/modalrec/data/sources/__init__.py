@@ -25,18 +25,25 @@ ITEM_ROWS = pa.schema(
 """One row an item. `text` is what text encoders read; `picture` the name of a file in `Source.pictures`; `picture_url`
 where a picture could be fetched that is not there."""
 
+NAMES = pa.dictionary(pa.int32(), pa.string())
+"""Ids of many rows: each distinct one is stored once a batch."""
+
 EVENT_ROWS = pa.schema(
     [
-        pa.field("user_id", pa.string(), nullable=False),
-        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("user_id", NAMES, nullable=False),
+        pa.field("item_id", NAMES, nullable=False),
         pa.field("timestamp", pa.int64()),
         pa.field("rating", pa.float32()),
         pa.field("role", pa.int8()),
+        pa.field("label", pa.int8()),
+        pa.field("history", pa.list_(NAMES)),
+        pa.field("row_id", pa.int64()),
     ]
 )
 """One row an event, in the file's order. `timestamp` counts `Source.per_second` since 1970, null throughout in
 order-only sources (see `Source.times_only_sort`). `role` is the place of the event's part in `Source.parts`, or
-`CONTEXT`; null without both."""
+`CONTEXT`; null without both. `label`, `history` and `row_id` are those of `modalrec.artifacts.schemas`, histories with
+the ids of items; each null throughout where `Source` says that there are none."""
 
 CONTEXT = -1
 """The role of an event that only tells when its user was active: dropped once sessions are cut; its item may be ""."""
@@ -56,6 +63,10 @@ class Source(ABC):
         counts: What the source found on its way, for the summary; complete when all has been read.
         per_second: Ticks of a timestamp in a second: 1, or 1000 where milliseconds are known.
         has_roles: Whether events have a role.
+        has_labels: Whether events have a label, perhaps hidden ones.
+        has_histories: Whether each event comes with the items before it.
+        has_row_ids: Whether the source numbers events.
+        popularity: Names of item features that tell how popular an item is.
         parts: Names of parts that are split already: `train`, then `valid` where it is given, then the test sets.
         suggested: Settings of ingest that suit this source, for those that the user leaves open.
         times_only_sort: Timestamps are no times: they order the events of each user, and go then.
@@ -71,6 +82,10 @@ class Source(ABC):
     other_files: tuple[Path, ...] = ()
     per_second: int = 1
     has_roles: bool = False
+    has_labels: bool = False
+    has_histories: bool = False
+    has_row_ids: bool = False
+    popularity: frozenset[str] = frozenset()
     parts: tuple[str, ...] = ()
     suggested: Mapping[str, Any] = {}
     times_only_sort: bool = False
@@ -106,6 +121,22 @@ class Source(ABC):
 
     def pictures(self) -> Archive | None:
         """The files that `picture` names, or None where there are none at all."""
+        return None
+
+    def item_features(self) -> pa.Table | None:
+        """What is known of items besides their texts, or None.
+
+        Returns:
+            One row an item, in any order: `id` and a column for each feature, which is a string (a category), a list
+            of strings (a bag of categories) or a float32 (a number); null is missing.
+
+        Raises:
+            DataError: The file is malformed; all its problems in one error.
+        """
+        return None
+
+    def user_features(self) -> pa.Table | None:
+        """What is known of users, as `item_features`."""
         return None
 
 
@@ -158,16 +189,15 @@ def event_batch(
     timestamps: pa.Array | None = None,
     ratings: pa.Array | None = None,
     roles: pa.Array | None = None,
+    labels: pa.Array | None = None,
+    histories: pa.Array | None = None,
+    row_ids: pa.Array | None = None,
 ) -> pa.RecordBatch:
-    """Events as a batch of `EVENT_ROWS`."""
-    n = len(users)
-    return pa.RecordBatch.from_arrays(
-        [
-            users,
-            items,
-            pa.nulls(n, pa.int64()) if timestamps is None else timestamps,
-            pa.nulls(n, pa.float32()) if ratings is None else ratings,
-            pa.nulls(n, pa.int8()) if roles is None else roles,
-        ],
-        schema=EVENT_ROWS,
-    )
+    """Events as a batch of `EVENT_ROWS`; users and items may be plain strings."""
+    named = [ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode() for ids in (users, items)]
+    given = [*named, timestamps, ratings, roles, labels, histories, row_ids]
+    columns = [
+        pa.nulls(len(users), field.type) if column is None else column
+        for field, column in zip(EVENT_ROWS, given, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=EVENT_ROWS)

@@ -10,11 +10,12 @@ import pyarrow as pa
 from modalrec import config
 from modalrec.data.archives import Archive, open_archive
 from modalrec.data.delimited import MEND, open_binary, read_delimited, read_header
-from modalrec.data.sources import Source, event_batch, find_file, has_file, item_batch
+from modalrec.data.sources import ITEM_ROWS, Source, event_batch, find_file, has_file, item_batch
+from modalrec.data.sources._features import BAG, CATEGORY, age_group, feature_table
 from modalrec.data.titles import article_first, compose_text, split_year
 from modalrec.errors import DataError, Problems
 
-RATINGS, MOVIES = "ratings.csv", "movies.csv"
+RATINGS, MOVIES, TAGS = "ratings.csv", "movies.csv", "tags.csv"
 POSTER_MAP, PLOTS, POSTERS = "poster_map.csv", "movies_ml1m.jsonl", "posters_w128.zip"
 NO_GENRES = "(no genres listed)"
 
@@ -77,6 +78,36 @@ class MovieLens(Source):
         for batch in read_delimited(self.events_file, schema, delimiter, quoting=not self.atomic):
             user, item, rating, timestamp = batch.columns
             yield event_batch(user, item, timestamp, rating)
+
+    def item_features(self) -> pa.Table:
+        """Genres, year, and the tags where users gave any, see `Source.item_features`."""
+        films = pa.Table.from_batches(self.items(), ITEM_ROWS)
+        ids = films["item_id"].to_pylist()
+        years = films["year"].cast(pa.string()).to_pylist()
+        columns = {"genres": (BAG, films["categories"].to_pylist()), "year": (CATEGORY, years)}
+        if not self.atomic and (tags := self.items_file.with_name(TAGS)).is_file():
+            given = _read_tags(tags)
+            columns["tags"] = (BAG, [given.get(film, []) for film in ids])
+        return feature_table(ids, columns)
+
+    def user_features(self) -> pa.Table | None:
+        """Age group, gender and occupation, where they are told, see `Source.user_features`."""
+        if not self.atomic or not has_file(self.folder, "*.user"):
+            return None
+        path = find_file(self.folder, ["*.user"], "users")
+        key, *names = _columns(path, "user_id", "age", "gender", "occupation")
+        schema = pa.schema([(key, pa.string()), (names[0], pa.int32()), *((name, pa.string()) for name in names[1:])])
+        users, ages, genders, occupations = (
+            column.to_pylist() for column in pa.Table.from_batches(read_delimited(path, schema, "\t", quoting=False))
+        )
+        return feature_table(
+            users,
+            {
+                "age": (CATEGORY, map(age_group, ages)),
+                "gender": (CATEGORY, genders),
+                "occupation": (CATEGORY, occupations),
+            },
+        )
 
     def pictures(self) -> Archive | None:
         """The posters, where the folder has them."""
@@ -156,6 +187,17 @@ def _read_plots(path: Path) -> dict[str, tuple[str | None, str | None]]:
                 problems.add(f"line {number}", f"not an object with movie_id, plot and poster ({error})")
     problems.raise_if_any(MEND)
     return details
+
+
+def _read_tags(path: Path) -> dict[str, list[str]]:
+    """The tags of every film, in lower case, each once, in the order in which they were first given."""
+    schema = pa.schema([pa.field("movieId", pa.string(), nullable=False), pa.field("tag", pa.string())])
+    found: dict[str, dict[str, None]] = {}
+    for batch in read_delimited(path, schema):
+        for film, tag in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if tag:
+                found.setdefault(film, {})[" ".join(tag.lower().split())] = None
+    return {film: list(tags) for film, tags in found.items()}
 
 
 def _text(value: Any) -> str | None:

@@ -171,6 +171,8 @@ def _source(settings: Mapping[str, Any] | None, folder: Path) -> Source:
     source: Source = known[settings["name"]](known[settings["name"]].Config(**settings), folder)
     if source.parts:
         raise DataError(f"is split into {', '.join(source.parts)} already; ingest it alone")
+    if source.has_labels or source.has_histories:
+        raise DataError("has labels or histories of its own; ingest it alone")
     return source
 
 
@@ -201,7 +203,13 @@ def _fitting(folder: Path) -> list[str]:
 def _prefixed(batch: pa.RecordBatch, part: str, *names: str) -> pa.RecordBatch:
     """The part's name before the values of these columns."""
     columns = [
-        pc.binary_join_element_wise(f"{part}/", column, "") if name in names else column
+        _behind(part, column) if name in names else column
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _behind(part: str, column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _behind(part, column.dictionary))
+    return pc.binary_join_element_wise(f"{part}/", column, "")
