@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -176,6 +179,45 @@ def picture(
     buffer = io.BytesIO()
     Image.new(mode, size, colour).save(buffer, kind)
     return buffer.getvalue()
+
+
+MICROLENS = pa.table(
+    {
+        "item_id": pa.array([3, 1, 2, 0, 4]),
+        "item_title": ["Cats", "Dogs", "...", "", None],
+        "item_tags": [[0, 0, 7], [0, 9, 7], [0, 0, 0], [0, 0, 0], [11, 7, 9]],
+        "likes_level": [10, 9, 0, 0, 1],
+        "views_level": [2, 2, 0, 0, 3],
+    }
+)
+"""Four videos and the padding, in an order of their own; the second has tag 9 and 7 of the three that there are."""
+MICROLENS_ROWS = {
+    "train": [(5, [0, 0, 1], 3, 1), (4, [0, 2, 1], 4, 0), (5, [0, 0, 1], 2, 0)],
+    "valid": [(5, [0, 1, 3], 4, 1)],
+    "test": [(4, [2, 1, 3], 1, 1), (6, [0, 0, 0], 3, 0)],
+}
+"""User, history, item and label; the labels of test rows are not written."""
+
+
+def microlens_rows(rows: Sequence[tuple[int, list[int], int, int]], labels: bool = True) -> pa.Table:
+    """Rows with the levels of their items."""
+    users, histories, items, flags = zip(*rows, strict=True)
+    places = pc.index_in(pa.array(items), MICROLENS["item_id"].combine_chunks())
+    columns = {"user_id": pa.array(users), "item_seq": pa.array(histories), "item_id": pa.array(items)}
+    columns |= {name: MICROLENS[name].take(places) for name in ("likes_level", "views_level")}
+    return pa.table(columns | ({"label": pa.array(flags)} if labels else {}))
+
+
+def write_microlens(folder: Path, **tables: pa.Table) -> Path:
+    """A folder in the form of MicroLens_1M_MMCTR; `tables` replace its files by name, None leaves one out."""
+    rows = folder / "MicroLens_1M_x1"
+    rows.mkdir(parents=True, exist_ok=True)
+    files = {"item_feature": MICROLENS, **{part: microlens_rows(MICROLENS_ROWS[part], part != "test")
+                                           for part in MICROLENS_ROWS}}  # fmt: skip
+    for name, table in (files | tables).items():
+        if table is not None:
+            pq.write_table(table, (folder if name.startswith("item_") else rows) / f"{name}.parquet")
+    return folder
 
 
 def write_zip(path: Path, entries: Mapping[str, bytes]) -> Path:

@@ -9,10 +9,11 @@ from modalrec import plugins
 from modalrec.config import Config
 from modalrec.data.sources import ITEM_ROWS, Source
 from modalrec.testing.configs import ConfigContract
-from tests.raw import write_amazon, write_atomic, write_sessions, write_several, write_tables
+from tests.raw import write_amazon, write_atomic, write_microlens, write_sessions, write_several, write_tables
 
 WRITERS = {
     "amazon": write_amazon,
+    "microlens": write_microlens,
     "movielens": write_atomic,
     "tables": write_tables,
     "sessions": write_sessions,

@@ -10,10 +10,16 @@ AGES = (18, 25, 35, 45, 50, 56)
 """Lower ends of the age groups of MovieLens-1M but the first, which is named 1."""
 
 
-def feature_table(ids: Sequence[str], columns: Mapping[str, tuple[pa.DataType, Iterable[Any]]]) -> pa.Table:
+def feature_table(
+    ids: Sequence[str] | pa.ChunkedArray, columns: Mapping[str, tuple[pa.DataType, Iterable[Any]]]
+) -> pa.Table:
     """A table of features by name: its type and a value for each id."""
-    arrays = {name: pa.array(list(values), kind) for name, (kind, values) in columns.items()}
-    return pa.table({"id": pa.array(ids, pa.string()), **arrays})
+    given = {"id": (pa.string(), ids), **columns}
+    return pa.table({name: _array(values, kind) for name, (kind, values) in given.items()})
+
+
+def _array(values: Iterable[Any], kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    return values.cast(kind) if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(list(values), kind)
 
 
 def age_group(age: int | None) -> str | None:
