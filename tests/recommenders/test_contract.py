@@ -10,12 +10,14 @@ from modalrec import plugins
 from modalrec.config import resolve
 from modalrec.recommenders import BASE_KIND, Recommender
 from modalrec.testing.recommenders import RecommenderContract, item_space
+from tests.recommenders import mp4sr_cases
 
 SMALL = {
     "encoder_decoder": {"width": 32, "dropout": 0.0, "history": 12},
     "encoder_retrieve": {"width": 32, "dropout": 0.0, "history": 12},
     "gru4rec": {"layers": [32], "n_sample": 32},
     "hybrid": {"width": 32, "dropout": 0.0, "history": 12},
+    "mp4sr": mp4sr_cases.SMALL,
     "sasrec": {"width": 32, "dropout": 0.0, "history": 12},
 }
 
@@ -29,8 +31,12 @@ class TestRecommenders(RecommenderContract):
 
     def build(self, seed: int = 0) -> Recommender:
         """With content for those that do not go without."""
-        if "embeddings" not in self.plugin.needs:
-            return super().build(seed)
-        torch.manual_seed(seed)
+        config = resolve(self.plugin.Config, self.settings)
         vectors = np.random.default_rng(0).standard_normal((60, 12)).astype(np.float32)
-        return self.plugin(resolve(self.plugin.Config, self.settings), replace(item_space(), content=vectors))
+        spaces = {
+            "embeddings": replace(item_space(), content=vectors),
+            "text_embeddings": mp4sr_cases.multimodal_space(),
+        }
+        found = [space for edge, space in spaces.items() if edge in self.plugin.edges(config)]
+        torch.manual_seed(seed)
+        return self.plugin(config, *found or [item_space()])

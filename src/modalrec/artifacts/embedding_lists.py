@@ -38,6 +38,11 @@ class VectorLists:
     offsets: NDArray[np.int64]
 
     @classmethod
+    def left_out(cls, n_items: int, dimension: int) -> "VectorLists":
+        """What a trained model that was loaded knows of vectors it needs no more: their length."""
+        return cls(np.zeros((0, dimension), np.float32), np.zeros(0, np.int32), np.zeros(n_items + 1, np.int64))
+
+    @classmethod
     def single(cls, vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_]) -> "VectorLists":
         """One vector an item, none where it is not present."""
         offsets = np.concatenate([[0], np.cumsum(present_N)]).astype(np.int64)
@@ -151,7 +156,7 @@ def load_lists(folder: Path) -> tuple[NDArray[np.object_], VectorLists]:
             done += len(ids)
         store.flush()
         shape = (len(known), reader.dimension)
-        vectors_VD: Any = np.memmap(store, np.float32, "r", shape=shape) if known else np.zeros(shape, np.float32)
+        vectors_VD: Any = np.memmap(store, np.float32, "c", shape=shape) if known else np.zeros(shape, np.float32)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return item_ids, VectorLists(vectors_VD, np.concatenate([*members, np.zeros(0, np.int32)]), offsets)
 

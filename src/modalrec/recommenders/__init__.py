@@ -132,6 +132,9 @@ class Recommender(nn.Module, ABC):
     def loss(self, batch: Any) -> dict[str, Tensor]:
         """The losses of a batch: `loss` is what is minimised, the others are shown."""
 
+    def settle(self) -> None:
+        """Computes what serving needs besides the weights; is called before a trained model is saved."""
+
     @abstractmethod
     def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
         """The k best items after each history (oldest item first, never empty), all of them real items.
@@ -173,7 +176,11 @@ BASE = Recommender
 
 
 def save_recommender(folder: Path, model: Recommender) -> None:
-    """Writes a model so that the folder alone serves it: weights, configuration, item space."""
+    """Writes a model so that the folder alone serves it: weights, configuration, item space.
+
+    Of vectors of texts and pictures the lengths alone: a model keeps what it makes of them among its tensors.
+    """
+    model.settle()
     items = model.items
     columns: dict[str, Any] = {"item_id": items.item_ids, "title": items.titles}
     if items.codes is not None:
@@ -183,7 +190,10 @@ def save_recommender(folder: Path, model: Recommender) -> None:
     if items.content is not None:
         tensors[CONTENT] = torch.from_numpy(items.content)
     save_file(tensors, folder / WEIGHTS)
-    write_json(folder / CONFIG, {"recommender": dump(model.config), "codebook_sizes": list(items.codebook_sizes)})
+    written = {"recommender": dump(model.config), "codebook_sizes": list(items.codebook_sizes)}
+    lists = {"text": items.text, "image": items.image}
+    written["vector_lengths"] = {name: found.dimension for name, found in lists.items() if found is not None}
+    write_json(folder / CONFIG, written)
 
 
 def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
@@ -200,7 +210,9 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         weights = load_file(folder / WEIGHTS)
         content = weights.pop(CONTENT).numpy() if CONTENT in weights else None
         names, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
-        items = ItemSpace(names, titles, codes, tuple(written["codebook_sizes"]), content)
+        lengths = written.get("vector_lengths", {})
+        lists = {name: VectorLists.left_out(len(names), length) for name, length in lengths.items()}
+        items = ItemSpace(names, titles, codes, tuple(written["codebook_sizes"]), content, **lists)
         model: Recommender = plugins.create(BASE_KIND, config, items)
         model.load_state_dict(weights)
     except (

@@ -1,0 +1,186 @@
+"""How MP4SR sees a modality of an item: its vectors are pooled by attention, whitened, and adapted by experts."""
+
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modalrec.artifacts.embedding_lists import VectorLists
+from modalrec.recommenders._content import whitening
+
+# N items of the catalogue, U items asked for, E entries of their lists, L entries of the longest, W distinct vectors
+# among them, V length of a vector, A width of the attention, X experts, D width of the model.
+
+STD = 0.02
+SAMPLE = 20_000
+"""Items that the whitening is estimated on, at most."""
+ROWS = 4096
+"""Items that are pooled at a time where the whole catalogue is."""
+
+
+class Gathered(NamedTuple):
+    """The vectors of some items: `vectors_WV` each once, `members_E` rows of it, `counts_U` entries of each item."""
+
+    vectors_WV: Tensor
+    members_E: Tensor
+    counts_U: Tensor
+
+
+class AttentionPooling(nn.Module):
+    """One vector an item: the mean of its vectors by weights that two linear layers give them, through a softmax.
+
+    Args:
+        length: Of the vectors, V.
+        width: Between the two layers.
+        padded: Published behaviour: every list is filled with zeros to this length, and the zeros take weight too. 0
+            gives weight to real vectors alone.
+    """
+
+    def __init__(self, length: int, width: int, padded: int = 0) -> None:
+        super().__init__()
+        self.scores = nn.Sequential(nn.Linear(length, width), nn.Linear(width, 1))
+        self.padded = padded
+
+    def forward(self, found: Gathered) -> Tensor:
+        """Pooled vectors [U, V]; zero where an item has none."""
+        longest = max(self.padded, int(found.counts_U.max())) if len(found.counts_U) else 0
+        real_UL = torch.arange(longest, device=found.counts_U.device) < found.counts_U[:, None]
+        nothing = torch.finfo(found.vectors_WV.dtype).min
+        if self.padded:
+            scores_UL = self.scores(found.vectors_WV.new_zeros(1, found.vectors_WV.shape[1])).expand(real_UL.shape)
+        else:
+            scores_UL = found.vectors_WV.new_full(real_UL.shape, nothing)
+        own_E = self.scores(found.vectors_WV)[found.members_E, 0]
+        weights_UL = scores_UL.masked_scatter(real_UL, own_E).softmax(1)
+        starts_U = F.pad(found.counts_U.cumsum(0), (1, 0))
+        # The product of weights and vectors without a vector for each entry of each list.
+        return F.embedding_bag(
+            found.members_E,
+            found.vectors_WV,
+            starts_U,
+            mode="sum",
+            per_sample_weights=weights_UL[real_UL],
+            include_last_offset=True,
+        )
+
+
+class Experts(nn.Module):
+    """A mixture of experts that brings pooled vectors to the model's width, all experts with a learnt share.
+
+    Each expert is linear, dropout, normalisation; the gate starts with equal shares.
+    """
+
+    def __init__(self, length: int, width: int, experts: int, dropout: float, leading: bool) -> None:
+        super().__init__()
+        self.experts, self.width = experts, width
+        self.linear = nn.Linear(length, experts * width)
+        nn.init.normal_(self.linear.weight, std=STD)
+        nn.init.zeros_(self.linear.bias)
+        if leading:  # of whitened vectors the first directions tell most: items that are alike begin as neighbours
+            with torch.no_grad():
+                self.linear.weight += torch.eye(width, length).repeat(experts, 1)
+        self.gate = nn.Parameter(torch.zeros(length, experts))
+        self.dropout = nn.Dropout(dropout)
+        self.scale, self.shift = nn.Parameter(torch.ones(experts, width)), nn.Parameter(torch.zeros(experts, width))
+
+    def forward(self, pooled_UV: Tensor) -> Tensor:
+        """Adapted vectors [U, D]."""
+        each_UXD = self.dropout(self.linear(pooled_UV)).view(len(pooled_UV), self.experts, self.width)
+        each_UXD = F.layer_norm(each_UXD, (self.width,), eps=1e-12) * self.scale + self.shift
+        shares_UX = (pooled_UV @ self.gate).softmax(1)
+        return torch.einsum("ux,uxd->ud", shares_UX, each_UXD)
+
+
+class Modality(nn.Module):
+    """The vectors of one modality, from the lists of an artifact to the model's width.
+
+    Of the lists only what is asked for is read: memory and time follow the items of a batch, not the catalogue.
+
+    Args:
+        lists: The vectors of every item.
+        width: Of the result, D.
+        attention: Width of the pooling's hidden layer.
+        experts: Of the adaptor; 0 has one linear map instead.
+        dropout: In the adaptor.
+        whiten: Give every direction of the pooled vectors the same variance.
+        frozen: Pool once, by weights that are not trained.
+        padded: See `AttentionPooling`.
+    """
+
+    mean: Tensor
+    directions: Tensor
+
+    def __init__(
+        self,
+        lists: VectorLists,
+        width: int,
+        *,
+        attention: int,
+        experts: int,
+        dropout: float,
+        whiten: bool,
+        frozen: bool,
+        padded: bool,
+    ) -> None:
+        super().__init__()
+        self.lists, self.frozen = lists, frozen
+        longest = int(lists.counts.max(initial=0)) if padded else 0
+        self.pooling = AttentionPooling(lists.dimension, attention, longest)
+        self.pooling.requires_grad_(not frozen)
+        self.whiten = whiten
+        if whiten:
+            mean_V, directions_VV = _whitening_of(lists)
+            self.register_buffer("mean", torch.from_numpy(mean_V))
+            self.register_buffer("directions", torch.from_numpy(directions_VV))
+        self.adaptor: nn.Module
+        if experts:
+            self.adaptor = Experts(lists.dimension, width, experts, dropout, leading=whiten)
+        else:
+            self.adaptor = nn.Sequential(nn.Linear(lists.dimension, width), nn.Dropout(dropout))
+        self._pooled_NV: NDArray[np.float32] | None = None
+
+    def forward(self, items_U: Tensor) -> tuple[Tensor, Tensor]:
+        """Adapted vectors [U, D] of items, zero where an item has no vector, and whether it has one [U, 1]."""
+        device, items = items_U.device, items_U.cpu().numpy()
+        present_U1 = torch.from_numpy(self.lists.counts[items] > 0).to(device)[:, None]
+        pooled_UV = self._kept(items).to(device) if self.frozen else self.pooling(self._gather(items, device))
+        if self.whiten:
+            pooled_UV = (pooled_UV - self.mean) @ self.directions
+        return self.adaptor(pooled_UV) * present_U1, present_U1
+
+    def _gather(self, items: NDArray[np.int64], device: torch.device) -> Gathered:
+        rows, counts = self.lists.of(items)
+        distinct, members = np.unique(rows, return_inverse=True)
+        vectors_WV = self.lists.vectors_VD[distinct]
+        return Gathered(*(torch.from_numpy(part).to(device) for part in (vectors_WV, members, counts)))
+
+    def _kept(self, items: NDArray[np.int64]) -> Tensor:
+        """Pooled vectors, made once for the catalogue and kept in a file without a name."""
+        if self._pooled_NV is None:
+            n_items, device = len(self.lists), next(self.pooling.parameters()).device
+            with tempfile.TemporaryFile() as store, torch.inference_mode():
+                for begin in range(0, n_items, ROWS):
+                    some = np.arange(begin, min(begin + ROWS, n_items))
+                    store.write(self.pooling(self._gather(some, device)).cpu().numpy().tobytes())
+                store.flush()
+                self._pooled_NV = np.memmap(store, np.float32, "c", shape=(n_items, self.lists.dimension))
+        return torch.from_numpy(self._pooled_NV[items])
+
+
+def _whitening_of(lists: VectorLists) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean [V] and scaled directions [V, V] of the items' mean vectors, on as many of them as suffice."""
+    items = np.flatnonzero(lists.counts)
+    if len(items) > SAMPLE:
+        items = np.sort(np.random.default_rng(0).choice(items, SAMPLE, replace=False))
+    rows, counts = lists.of(items)
+    means_NV = np.zeros((len(items), lists.dimension), np.float32)
+    np.add.at(means_NV, np.repeat(np.arange(len(items)), counts), lists.vectors_VD[rows])
+    means_NV /= np.maximum(counts, 1)[:, None]
+    found = whitening(means_NV)
+    directions_VV = np.zeros((lists.dimension, lists.dimension), np.float32)
+    directions_VV[:, : found.directions_VR.shape[1]] = found.directions_VR
+    return found.mean_V, directions_VV
