@@ -46,6 +46,20 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
         raise
 
 
+@contextmanager
+def file_in_place(target: Path) -> Iterator[Path]:
+    """Yields the name of a file beside `target` that takes its place on success and vanishes on failure."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically, indented, with sorted keys."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())

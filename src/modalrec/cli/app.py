@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from modalrec.cli.exchange import add_exchange_commands
+from modalrec.cli.items import add_item_commands
 from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
 from modalrec.config import PRESETS, resolve
 from modalrec.errors import ConfigError, ModalrecError
@@ -116,4 +117,5 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 add_stage_commands(app)
+add_item_commands(app)
 add_exchange_commands(app)

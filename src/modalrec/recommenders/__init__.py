@@ -57,6 +57,15 @@ class ItemSpace:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def joined(self, more: "ItemSpace") -> "ItemSpace":
+        """These items and behind them others that are described alike, by codes, content or both."""
+
+        def both(mine: NDArray[Any] | None, theirs: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if mine is None or theirs is None else np.concatenate([mine, theirs])
+
+        codes, content = both(self.codes, more.codes), both(self.content, more.content)
+        return ItemSpace(self.item_ids + more.item_ids, self.titles + more.titles, codes, self.codebook_sizes, content)
+
 
 @dataclass(frozen=True)
 class TopK:
@@ -120,6 +129,28 @@ class Recommender(nn.Module, ABC):
     def edges(cls, config: Any) -> frozenset[str]:
         """The edges that a model with these settings is built from; `needs` where settings change nothing."""
         return cls.needs
+
+    @classmethod
+    def takes_new_items(cls, config: Any) -> bool:
+        """Whether a model with these settings can score items that came after its training, by codes or content."""
+        return bool(cls.edges(config)) and cls.edges(config) <= {"codes", "embeddings"}
+
+    def with_items(self, items: ItemSpace) -> "Recommender":
+        """The same model with more items behind its own.
+
+        Args:
+            items: All of them, its own first.
+        """
+        model = type(self)(self.config, items)
+        n_new, state = len(items) - len(self.items), self.state_dict()
+        for name in self.item_tensors & state.keys():
+            state[name] = torch.cat([state[name], self.rows_of_new(name, state[name], n_new)])
+        model.load_state_dict(state)
+        return model.eval()
+
+    def rows_of_new(self, name: str, rows: Tensor, n_new: int) -> Tensor:
+        """What one of `item_tensors` has for items that nobody has met: by default zeros, which say nothing."""
+        return rows.new_zeros((n_new, *rows.shape[1:]))
 
     def observe(self, train: Sequences) -> None:
         """Counts what the model keeps of the train events besides its weights; called once, before it is trained."""

@@ -182,6 +182,11 @@ class GRU4Rec(Recommender, Scorer):
 
     # Training.
 
+    @classmethod
+    def takes_new_items(cls, config: Any) -> bool:
+        """Never: content is where an item's vector starts, and gone after it."""
+        return False
+
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> SessionParallel:
         """Session-parallel mini-batches; `augment` changes nothing, the model has no perturbations."""
         config = self.config

@@ -92,6 +92,10 @@ class Hybrid(Recommender):
         self.register_buffer("cold_N", torch.zeros(len(items), dtype=torch.bool))
         self._trie: Trie | None = None
 
+    def rows_of_new(self, name: str, rows: Tensor, n_new: int) -> Tensor:
+        """New items are cold."""
+        return rows.new_ones(n_new)
+
     def observe(self, train: Sequences) -> None:
         """Learns which items are cold; see `Recommender.observe`."""
         self.cold_N = torch.from_numpy(train.train_counts() == 0).to(self.cold_N.device)
@@ -149,7 +153,7 @@ class Hybrid(Recommender):
         scores_BC = queries_BR @ self.content_of(cold_C).T
         if mask_seen:
             for row, history in enumerate(histories):
-                own = torch.as_tensor(history, device=cold_C.device).long()
+                own = torch.tensor(history, dtype=torch.int64, device=cold_C.device)
                 places = torch.searchsorted(cold_C, own[self.cold_N[own]])
                 scores_BC[row, places] = -torch.inf
         best_Bk, places_Bk = scores_BC.topk(min(k, len(cold_C)), dim=1)

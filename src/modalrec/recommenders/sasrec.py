@@ -122,6 +122,17 @@ class Sasrec(Recommender, Scorer):
         """The items' vectors, where content is used."""
         return frozenset() if config.content == "none" else frozenset({"embeddings"})
 
+    @classmethod
+    def takes_new_items(cls, config: SasrecConfig) -> bool:
+        """Where content goes on speaking for an item after training began."""
+        return config.content in ("only", "sum")
+
+    def rows_of_new(self, name: str, rows: Tensor, n_new: int) -> Tensor:
+        """No vector of an ID, no train event, no neighbours."""
+        if name.startswith("neighbours."):
+            return rows[-1:].expand(n_new) if name == "neighbours.starts" else rows[:0]
+        return super().rows_of_new(name, rows, n_new)
+
     def observe(self, train: Sequences) -> None:
         """Counts neighbours, and which items have a train event, where settings ask for it."""
         if self.neighbours is not None:

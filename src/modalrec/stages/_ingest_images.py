@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,16 +13,27 @@ from modalrec.data.archives import Archive, BadFile
 from modalrec.data.cards import draw_card
 from modalrec.data.downloads import Downloads
 from modalrec.data.images import ImageConfig, ImageWriter, decode, encode
-from modalrec.data.sources import Source
 from modalrec.errors import DataError, Problems
 from modalrec.run import Run
+
+
+class Pictured(Protocol):
+    """What has pictures: a source, or a table of items alone."""
+
+    @property
+    def items_file(self) -> Path:
+        """Where the items come from, for messages."""
+
+    def pictures(self) -> Archive | None:
+        """The folder or zip of pictures, or None."""
+
 
 Item = dict[str, Any]
 Content = bytes | BadFile | None
 
 
 def write_images(
-    reader: Source, items: pa.Table, config: ImageConfig, folder: Path, cache: Path, run: Run
+    reader: Pictured, items: pa.Table, config: ImageConfig, folder: Path, cache: Path, run: Run
 ) -> tuple[list[str], dict[str, float], dict[str, Any]]:
     """Writes given and drawn pictures; returns each item's state, counts, and bad pictures by reason.
 
@@ -119,7 +130,7 @@ def _content(archive: Archive | None, item: Item, fetched: Content, max_bytes: i
 
 
 def _refuse_bad(
-    reader: Source, archive: Archive | None, bad: int, tried: int, examples: list[str], config: ImageConfig
+    reader: Pictured, archive: Archive | None, bad: int, tried: int, examples: list[str], config: ImageConfig
 ) -> None:
     if bad <= config.max_bad_share * tried:
         return

@@ -103,6 +103,21 @@ def take_items(items: pa.Table, kept: NDArray[np.int64]) -> pa.Table:
     return pa.Table.from_batches(batches, items.schema)
 
 
+def rows_of(ids: list[str], path: Path) -> dict[str, int]:
+    """The row of every item.
+
+    Raises:
+        DataError: An item stands twice.
+    """
+    rows: dict[str, int] = {}
+    problems = Problems(path)
+    for row, item in enumerate(ids):
+        if rows.setdefault(item, row) != row:
+            problems.add(f"row {row + 1}", f"item {item!r} stands already in row {rows[item] + 1}")
+    problems.raise_if_any("Keep one row an item")
+    return rows
+
+
 def read_events(
     reader: Source, items: pa.Table, config: Config, histories: Histories | None, run: Run
 ) -> tuple[Events, Collected]:
@@ -112,12 +127,7 @@ def read_events(
         DataError: The file is malformed, or too many rows or histories name unknown items.
     """
     ids = items["item_id"].to_pylist()
-    rows: dict[str, int] = {}
-    problems = Problems(reader.items_file)
-    for row, item in enumerate(ids):
-        if rows.setdefault(item, row) != row:
-            problems.add(f"row {row + 1}", f"item {item!r} stands already in row {rows[item] + 1}")
-    problems.raise_if_any("Keep one row an item")
+    rows = rows_of(ids, reader.items_file)
     with run.progress("interactions read") as progress:
 
         def batches() -> Iterator[pa.RecordBatch]:

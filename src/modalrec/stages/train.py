@@ -20,6 +20,7 @@ from modalrec.recommenders import Recommender, save_recommender
 from modalrec.recommenders.encoder_decoder import EncoderDecoderConfig
 from modalrec.run import Run
 from modalrec.stages import EDGES
+from modalrec.stages._encoding import keep_encoding
 from modalrec.stages._items import item_space
 from modalrec.stages._transfer import identities, refuse_foreign, start_from
 from modalrec.training.checkpoint import fingerprint
@@ -131,6 +132,7 @@ def train(
             speed=speed,
         )
         save_recommender(work.folder, model)
+        keep_encoding(work.folder, folders, manifests)
         write_json(work.folder / "curves.json", curves)
         best = max(curves, key=lambda entry: entry.get(config.monitor, entry["epoch"]), default={})
         work.statistics |= {f"valid_{name}": value for name, value in best.items() if "_" in name}

@@ -33,6 +33,11 @@ class Trained:
                 its edge.
         """
         config = self.manifest.config
+        if "dataset" not in self.manifest.inputs:
+            raise ArtifactError(
+                f"{self.folder}: `{self.edge}` was made by `{self.manifest.stage}` and not trained on the dataset; "
+                "evaluate the model that it was made from"
+            )
         for edge in ("dataset", *ABOUT_ITEMS):
             made_from = self.manifest.inputs.get(edge)
             if edge in manifests and made_from not in (None, manifests[edge].digest):
