@@ -107,7 +107,7 @@ class Modality(nn.Module):
         experts: Of the adaptor; 0 has one linear map instead.
         dropout: In the adaptor.
         whiten: Give every direction of the pooled vectors the same variance.
-        frozen: Pool once, by weights that are not trained.
+        frozen: Pool once, by weights that are not trained; so it is too where no item has two vectors.
         padded: See `AttentionPooling`.
     """
 
@@ -127,10 +127,10 @@ class Modality(nn.Module):
         padded: bool,
     ) -> None:
         super().__init__()
-        self.lists, self.frozen = lists, frozen
-        longest = int(lists.counts.max(initial=0)) if padded else 0
-        self.pooling = AttentionPooling(lists.dimension, attention, longest)
-        self.pooling.requires_grad_(not frozen)
+        longest = int(lists.counts.max(initial=0))
+        self.lists, self.frozen = lists, frozen or longest < 2
+        self.pooling = AttentionPooling(lists.dimension, attention, longest if padded else 0)
+        self.pooling.requires_grad_(not self.frozen)
         self.whiten = whiten
         if whiten:
             mean_V, directions_VV = _whitening_of(lists)
@@ -147,10 +147,13 @@ class Modality(nn.Module):
         """Adapted vectors [U, D] of items, zero where an item has no vector, and whether it has one [U, 1]."""
         device, items = items_U.device, items_U.cpu().numpy()
         present_U1 = torch.from_numpy(self.lists.counts[items] > 0).to(device)[:, None]
-        pooled_UV = self._kept(items).to(device) if self.frozen else self.pooling(self._gather(items, device))
-        if self.whiten:
-            pooled_UV = (pooled_UV - self.mean) @ self.directions
+        pooled_UV = self._kept(items).to(device) if self.frozen else self._pool(items, device)
         return self.adaptor(pooled_UV) * present_U1, present_U1
+
+    def _pool(self, items: NDArray[np.int64], device: torch.device) -> Tensor:
+        """What the adaptor takes, [U, V]: pooled vectors, whitened where they are to be."""
+        pooled_UV: Tensor = self.pooling(self._gather(items, device))
+        return (pooled_UV - self.mean) @ self.directions if self.whiten else pooled_UV
 
     def _gather(self, items: NDArray[np.int64], device: torch.device) -> Gathered:
         rows, counts = self.lists.of(items)
@@ -159,13 +162,13 @@ class Modality(nn.Module):
         return Gathered(*(torch.from_numpy(part).to(device) for part in (vectors_WV, members, counts)))
 
     def _kept(self, items: NDArray[np.int64]) -> Tensor:
-        """Pooled vectors, made once for the catalogue and kept in a file without a name."""
+        """The same, made once for the catalogue and kept in a file without a name."""
         if self._pooled_NV is None:
             n_items, device = len(self.lists), next(self.pooling.parameters()).device
             with tempfile.TemporaryFile() as store, torch.inference_mode():
                 for begin in range(0, n_items, ROWS):
                     some = np.arange(begin, min(begin + ROWS, n_items))
-                    store.write(self.pooling(self._gather(some, device)).cpu().numpy().tobytes())
+                    store.write(self._pool(some, device).cpu().numpy().tobytes())
                 store.flush()
                 self._pooled_NV = np.memmap(store, np.float32, "c", shape=(n_items, self.lists.dimension))
         return torch.from_numpy(self._pooled_NV[items])
