@@ -12,6 +12,7 @@ from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.schemas import ITEMS, read_table
+from modalrec.data.sentences import sentences
 from modalrec.encoders.minilm import MiniLMConfig
 from modalrec.run import Run
 from modalrec.stages.embedding import Precision, Work, embed, require_modality
@@ -30,12 +31,15 @@ class Config(configs.Config):
             the model at once, so that a larger number does not need more memory.
         precision: What to compute in. `auto` is float32 on a CPU and half on a GPU, bfloat16 where it has that; the
             vectors are float32 always.
+        max_sentences: 1 encodes a text whole. More gives a list of vectors, one for each of so many first sentences,
+            for models that read such lists (mp4sr takes 10); `fuse` and `quantize` do not.
         skip: Encode nothing: all items count as without texts, and `fuse` goes by the other modality alone.
     """
 
     encoder: plugins.any_config("encoders") = MiniLMConfig()  # type: ignore[valid-type]
     batch_size: PositiveInt = 256
     precision: Precision = "auto"
+    max_sentences: PositiveInt = 1
     skip: bool = False
 
     @field_validator("encoder")
@@ -57,7 +61,7 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
         run: The stage's run; a killed run with its checkpoints goes on where it stopped.
 
     Returns:
-        items, present, missing, distinct (texts), dimension.
+        items, present, missing, distinct (texts or sentences), dimension; of lists also the number of vectors.
 
     Raises:
         UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
@@ -66,10 +70,11 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
     work = Work(
         "text",
         read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"],
-        _texts(dataset),
-        total=sum(len(rows) for rows, _ in _texts(dataset)),
+        _texts(dataset, config.max_sentences),
+        total=sum(len(rows) for rows, _ in _texts(dataset, config.max_sentences)),
         prepare=list,
         encode=lambda encoder, texts: encoder.encode_texts(texts),
+        lists=config.max_sentences > 1,
     )
     with write_artifact(
         text_embeddings, "embeddings", stage="embed_text", config=config, seed=run.seed, inputs=inputs
@@ -77,14 +82,17 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
         return embed(work, artifact, config=config, inputs=inputs, run=run)
 
 
-def _texts(dataset: Path) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
-    first, rows, texts, characters = 0, [], [], 0
+def _texts(dataset: Path, max_sentences: int = 1) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
+    rows: list[int] = []
+    texts: list[str] = []
+    first = characters = 0
     with pq.ParquetFile(dataset / "items.parquet") as file:
         for batch in file.iter_batches(batch_size=WINDOW // 16, columns=["text"]):
             for row, text in enumerate(batch.column("text").to_pylist(), first):
                 if text and text.strip():
-                    rows.append(row)
-                    texts.append(text)
+                    parts = [text] if max_sentences == 1 else sentences(text, max_sentences)
+                    rows += [row] * len(parts)
+                    texts += parts
                     characters += len(text)
             first += len(batch)
             if len(texts) > WINDOW - WINDOW // 16 or characters > WINDOW_CHARACTERS:

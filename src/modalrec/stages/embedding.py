@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from modalrec import plugins
 from modalrec.artifacts import Manifest, Stage
-from modalrec.artifacts.embeddings import ROWS, EmbeddingsWriter
 from modalrec.artifacts.files import sha256_json
 from modalrec.config import Config
 from modalrec.encoders import Encoder
 from modalrec.errors import UpstreamError
 from modalrec.run import Run
+from modalrec.stages._embedding_write import Found, write_lists, write_vectors
+from modalrec.stages._keywords import Keywords
 from modalrec.stages._shards import Shards
 from modalrec.training.checkpoint import fingerprint
 
-# N items or contents, B contents of a batch, D length of the vectors.
+# N items, E contents of all items, B contents of a batch, D length of the vectors.
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Content = TypeVar("Content", str, bytes)
@@ -65,6 +66,8 @@ class Work(NamedTuple, Generic[Content]):
         total: Number of contents, duplicates among them.
         prepare: Makes of contents what the encoder takes, in a thread of its own, a batch ahead.
         encode: The encoder's method, given what `prepare` made.
+        lists: An item may have several contents, and its vectors are written as a list.
+        keywords: Makes an encoder of keywords of the encoder; their vectors are written as a list.
     """
 
     modality: str
@@ -73,6 +76,8 @@ class Work(NamedTuple, Generic[Content]):
     total: int
     prepare: Callable[[list[Content]], Any]
     encode: Callable[[Encoder, Any], NDArray[np.float32]]
+    lists: bool = False
+    keywords: Callable[[Encoder, str, str], Keywords] | None = None
 
 
 def embed(
@@ -91,7 +96,7 @@ def embed(
         run: The stage's run.
 
     Returns:
-        The artifact's statistics that are numbers: items, present, missing, distinct, dimension.
+        The artifact's statistics that are numbers: items, present, missing, distinct, dimension; and of lists vectors.
 
     Raises:
         UpstreamError: The encoder's weights are not there, or it gave vectors of a wrong shape or with numbers that are
@@ -100,45 +105,44 @@ def embed(
     about: dict[str, Any] = {"encoder": config.encoder.name}
     if config.skip:
         work, about = work._replace(windows=(), total=0), {"encoder": "none"}
+    n_items, words_VD = len(work.item_ids), None
     with tempfile.TemporaryFile(dir=artifact.folder) as store:
         if work.total:
             device = run.torch_device()
             about["precision"] = resolve_precision(config.precision, device)
             encoder: Encoder = plugins.create("encoders", config.encoder, device, work.modality, about["precision"])
+            if work.keywords is not None:
+                encoder = work.keywords(encoder, device, about["precision"])
+                words_VD, about["form"] = encoder.words_VD, "keywords"
             about["weights"] = encoder.weights
             key = sha256_json([fingerprint(run.stage, config, run.seed, inputs), about])
-            places_N, distinct = _encode(
+            rows_E, places_E, distinct = _encode(
                 work, store, encoder, Shards(run, key, encoder.dimension), config.batch_size, run
             )
             dimension = encoder.dimension
         else:
-            places_N, distinct, dimension = np.full(len(work.item_ids), -1, np.int64), 0, 1
+            rows_E, places_E, distinct, dimension = np.zeros(0, np.int32), np.zeros(0, np.int64), 0, 1
             why = "it is skipped" if config.skip else f"no item has any {work.modality}"
             run.say(f"{why}: no weights are loaded, and all items count as missing")
         store.flush()
         shape = (max(1, distinct), dimension)
         vectors = np.memmap(store, np.float32, "r", shape=shape) if distinct else np.zeros(shape, np.float32)
-        with EmbeddingsWriter(artifact.folder, dimension) as writer:
-            for start in range(0, len(work.item_ids), ROWS):
-                places, item_ids = places_N[start : start + ROWS], work.item_ids[start : start + ROWS]
-                writer.write(item_ids.to_pylist(), places >= 0, vectors[np.maximum(places, 0)])
-    present = int((places_N >= 0).sum())
-    counts = {
-        "items": len(places_N),
-        "present": present,
-        "missing": len(places_N) - present,
-        "distinct": distinct,
-        "dimension": dimension,
-    }
+        found = Found(work.item_ids, rows_E, places_E, vectors)
+        counts = {"items": n_items, "present": len(np.unique(rows_E)), "missing": n_items - len(np.unique(rows_E))}
+        counts |= {"distinct": distinct, "dimension": dimension if words_VD is None else words_VD.shape[1]}
+        if work.total and (work.lists or words_VD is not None):
+            counts["vectors"] = write_lists(artifact.folder, found, words_VD)
+        else:
+            write_vectors(artifact.folder, found)
     artifact.statistics |= {**counts, **{name: value for name, value in about.items() if value}}
     return {name: float(value) for name, value in counts.items()}
 
 
 def _encode(
     work: Work[Content], store: IO[bytes], encoder: Encoder, shards: Shards, batch_size: int, run: Run
-) -> tuple[NDArray[np.int64], int]:
-    """Writes the vectors of distinct contents to `store`; gives the place of each item's, or -1, and their number."""
-    places_N = np.full(len(work.item_ids), -1, np.int64)
+) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """Writes the vectors of distinct contents to `store`; gives each content's item and place, and their number."""
+    rows_E, places_E = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     known: dict[bytes, int] = {}
     restored = shards.restore(store.write)
     with run.progress("contents", work.total) as progress, ThreadPoolExecutor(1) as thread:
@@ -148,7 +152,8 @@ def _encode(
             order = sorted(fresh.values(), key=lambda i: (len(contents[i]), i))
             first = len(known)
             known |= {digests[i]: first + place for place, i in enumerate(order)}
-            places_N[rows] = [known[digest] for digest in digests]
+            rows_E.append(rows)
+            places_E.append(np.array([known[digest] for digest in digests], np.int64))
             done = min(max(restored - first, 0), len(order))
             if done:
                 progress.start_at(progress.done + done)
@@ -162,7 +167,7 @@ def _encode(
                 shards.add(vectors_BD)
                 progress.advance(len(batch))
             progress.advance(len(contents) - len(order))
-    return places_N, len(known)
+    return np.concatenate(rows_E), np.concatenate(places_E), len(known)
 
 
 def _ahead(
