@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modalrec.artifacts import read_manifest
+from modalrec.data.sequences import Sequences
 from tests.benchmarks._quality_data import coded, prepared, real_data, split_of, stage
 from tests.benchmarks._quality_settings import CHOSEN, START, TRIED, over, row_names
 
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] = ()) -> None:
             else:
                 measure(dataset, row, given.seeds)
         if not given.tune:
+            if split_of(dataset) == "cold_items":
+                table_of_new_items(dataset, given.rows or row_names(dataset), given.seeds)
+                continue
             table(dataset, given.rows or row_names(dataset), given.seeds)
 
 
@@ -136,6 +140,28 @@ def table(dataset: str, rows: Sequence[str], seeds: int) -> None:
             low, high = interval(difference_U, users)
             cells.append(f"{difference_U.mean():+.4f} ({low:+.4f} to {high:+.4f})")
         print(f"| {name} | {' | '.join(cells)} |".replace("0.", "."), flush=True)
+
+
+def table_of_new_items(dataset: str, rows: Sequence[str], seeds: int) -> None:
+    """recall_10 and ndcg_10 of all, warm and cold targets as Markdown: means over seeds, and how sure the cold ones are."""
+    counts_N = Sequences.load(prepared(dataset) / "dataset", split_of(dataset)).train_counts()
+    anyone = evaluation(dataset, rows[0], 0)
+    cold_U = counts_N[pq.read_table(anyone / "ranks" / "model.parquet")["target"].to_numpy()] == 0
+    places = {name: [(anyone, name)] for name in BASELINES}
+    places |= {
+        row: [(evaluation(dataset, row, seed), "model") for seed in range(n_seeds(dataset, row, seeds))] for row in rows
+    }
+    users = np.random.default_rng(0).integers(0, cold_U.sum(), (SAMPLES, cold_U.sum()))
+    print(f"{len(cold_U):,} targets, {cold_U.sum():,} of them cold")
+    print("| | all recall_10 / ndcg_10 | warm | cold | cold recall_10 (sd; 95 %) |")
+    print("|---|---|---|---|---|")
+    for name, found in places.items():
+        gains_SMU = np.stack([gains(*place) for place in found])
+        means = [gains_SMU[:, :, which].mean((0, 2)) for which in (slice(None), ~cold_U, cold_U)]
+        spread = f"{gains_SMU[:, 0, cold_U].mean(1).std(ddof=1):.4f}; " if len(found) > 1 else ""
+        low, high = interval(gains_SMU[:, 0, cold_U].mean(0), users)
+        cells = [f"{recall:.4f} / {ndcg:.4f}" for recall, ndcg in means]
+        print(f"| {name} | {' | '.join(cells)} | {spread}{low:.4f} to {high:.4f} |".replace("0.", "."), flush=True)
 
 
 def n_seeds(dataset: str, row: str, seeds: int) -> int:
