@@ -140,3 +140,12 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_preset_names_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigError, match=r"the presets are arts, .*gpu, laptop, .*tiny"):
         load_preset(name)
+
+
+def test_presets_are_laid_over_each_other() -> None:
+    both = load_preset("pantry+mp4sr")
+    assert both["ingest"] == load_preset("pantry")["ingest"]
+    assert both["pretrain"]["recommender"] == load_preset("mp4sr")["pretrain"]["recommender"]
+    assert both["quantize"] == load_preset("pantry")["quantize"]
+    with pytest.raises(ConfigError, match="preset 'mp4s': unknown, did you mean mp4sr"):
+        load_preset("pantry+mp4s")

@@ -101,11 +101,13 @@ def load_file(path: Path) -> dict[str, Any]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """Reads a preset: a mapping from stage to settings.
+    """Reads a preset: a mapping from stage to settings; of `a+b` those of b over those of a.
 
     Raises:
         ConfigError: There is no preset of that name; the known ones are listed.
     """
+    if "+" in name:
+        return _layered({}, [load_preset(part) for part in name.split("+")])
     path = PRESETS / f"{name}.yaml"
     if not name.replace("_", "").isalnum() or not path.is_file():
         known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
