@@ -10,6 +10,7 @@ FAISS ?=
 REGISTRY ?=
 TAG ?=
 OUT ?= pipelines/compiled
+OVERLAY ?= kind
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -17,7 +18,7 @@ ML_100K := out/cache/ml-100k
 RUN := $(BIN)/python -m pipelines run $(RECIPE)$(if $(PRESET), --preset $(PRESET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint compile clean
+.PHONY: help setup demo test bench lint compile deploy clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s  %s\n", $$1, $$2 }'
@@ -53,6 +54,10 @@ lint: setup ## Check style, types and the direction of imports
 
 compile: setup ## Write the recipes for Kubeflow: make compile [REGISTRY=... TAG=... OUT=DIR]
 	$(BIN)/python -m pipelines compile --out "$(OUT)" --registry "$(REGISTRY)" --tag "$(TAG)"
+
+deploy: setup ## Check the manifests and apply an overlay to the current cluster: make deploy [OVERLAY=kind]
+	$(BIN)/pytest -n 2 tests/manifests
+	$(BIN)/kubectl apply -k "manifests/overlays/$(OVERLAY)"
 
 clean: ## Remove .venv, out/ and all caches
 	rm -rf .venv out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .grimp_cache src/*.egg-info

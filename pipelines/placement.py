@@ -17,6 +17,8 @@ GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedul
 
 STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105  (a name; Kubeflow Pipelines brings this secret)
 STORE_CONFIG = "modalrec-store"
+STORE_VARIABLES = {"endpoint": "AWS_ENDPOINT_URL", "checkpoints": "MODALREC_CHECKPOINTS"}
+"""From the config map's keys to what steps read."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,5 @@ def _common(task: PipelineTask, cpu: str, memory: Any, memory_limit: Any) -> Pip
     kubernetes.use_secret_as_env(
         task, STORE_SECRET, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
     )
-    kubernetes.use_config_map_as_env(
-        task, STORE_CONFIG, {"endpoint": "AWS_ENDPOINT_URL", "checkpoints": "MODALREC_CHECKPOINTS"}
-    )
+    kubernetes.use_config_map_as_env(task, STORE_CONFIG, STORE_VARIABLES)
     return task

@@ -10,6 +10,7 @@ import typer
 from modalrec.cli.exchange import add_exchange_commands
 from modalrec.cli.items import add_item_commands
 from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
+from modalrec.cli.upload import add_upload_command
 from modalrec.config import PRESETS, resolve
 from modalrec.errors import ConfigError, ModalrecError
 from modalrec.stages import STAGES
@@ -119,3 +120,4 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 add_stage_commands(app)
 add_item_commands(app)
 add_exchange_commands(app)
+add_upload_command(app)
