@@ -57,6 +57,15 @@ def write_atomic(folder: Path, rows: Sequence[tuple[str, str, int, int]] | None 
     return folder
 
 
+def write_inter(folder: Path, delimiter: str = ",") -> Path:
+    """A folder with interactions alone, in the form of MP4SR's datasets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [delimiter.join((user, film, f"{time}.0")) for user, film, _, time in histories()]
+    header = delimiter.join(("user_id:token", "item_id:token", "timestamp:float"))
+    (folder / "pantry.inter").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
 def write_tables(folder: Path, items: str | None = None, interactions: str | None = None) -> Path:
     """A folder of one's own tables, as CSV."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -96,15 +96,18 @@ def _import_embeddings(
     dimension: Annotated[
         int | None, typer.Option("--dimension", min=1, metavar="NUMBER", help="Refuse vectors of another length.")
     ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a pickle of lists of vectors an item, as data alone.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make embeddings of a .npy with its ids, or of a .parquet, as float32.
+    """Make embeddings of a .npy with its ids, of a .parquet, or of a .pkl of lists of vectors, as float32.
 
     Example: modalrec import embeddings text.npy --ids text.ids --dataset out/dataset --embeddings out/text_embeddings
     """
     from modalrec.stages.exchange import EmbeddingsConfig, import_embeddings
 
-    given = {"keys": keys, "extra": extra, "missing": missing, "dimension": dimension}
+    given = {"keys": keys, "extra": extra, "missing": missing, "dimension": dimension, "allow_pickle": allow_pickle}
     config = resolve(EmbeddingsConfig, given, where="import embeddings")
     with ExitStack() as stack:
         target = stack.enter_context(delivered(embeddings))

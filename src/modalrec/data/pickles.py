@@ -1,6 +1,6 @@
-"""Pickled DataFrames as data alone: nothing of what a pickle names is imported or called.
+"""Pickled DataFrames and vectors as data alone: nothing of what a pickle names is imported or called.
 
-A pickle is a program. Here each of the few names that a frame needs stands for an inert record of what it was called
+A pickle is a program. Here each of the few names that these need stands for an inert record of what it was called
 with; every other name is refused before anything happens. The columns are then put together from the records, so that
 frames of pandas 2 and 3 are read alike, whatever pandas is installed.
 """
@@ -8,9 +8,9 @@ frames of pandas 2 and 3 are read alike, whatever pandas is installed.
 import io
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from modalrec.data.delimited import UNREADABLE, open_binary
 from modalrec.errors import DataError
 
+T = TypeVar("T")
 NUMPY = ("numpy.core", "numpy._core")
 NAMES: dict[str, tuple[str, ...]] = {
     "frame": ("pandas.DataFrame", "pandas.core.frame.DataFrame"),
@@ -50,6 +51,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 KNOWN = {name: role for role, names in NAMES.items() for name in names}
 PLAIN = re.compile(r"[biuf]\d{1,2}|M8|O8")
 UNITS = {b"s": "s", b"ms": "ms", b"us": "us", b"ns": "ns"}
+FRAME_ADVICE = "Write the frame with frame.to_parquet(...) and give that file"
+LISTS_ADVICE = "Write it as {item: list of numpy vectors}, or give .npy or .parquet"
 MOST = 10_000
 """Columns of a frame."""
 JOBLIB = "joblib.numpy_pickle"
@@ -78,7 +81,7 @@ STANDINS: dict[str, Any] = {role: type(role, (_Made,), {"role": role}) for role 
 
 
 class _Refused(Exception):
-    """A name that a frame does not need."""
+    """A name that what is read here does not need."""
 
 
 class _Reader(pickle.Unpickler):
@@ -102,24 +105,59 @@ def read_frame(path: Path) -> pa.Table:
         DataError: The file is no whole pickle, holds something else than a frame of numbers, texts and times, or names
             anything that such a frame does not need.
     """
-    advice = "Write the frame with frame.to_parquet(...) and give that file"
+    return _read(path, _table, "DataFrame of numbers, texts and times", FRAME_ADVICE)
+
+
+def read_vector_lists(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The vectors of each item [n, D], of a pickled `{item: [vector, ...]}`; a list of `(item, vector)` will do too.
+
+    Args:
+        path: A pickle, perhaps packed (`.gz`).
+
+    Raises:
+        DataError: As of `read_frame`; the items' vectors need not be of one length here.
+    """
+    yield from _read(path, _lists, "dictionary from items to lists of vectors", LISTS_ADVICE)
+
+
+def _read(path: Path, convert: Callable[[Any], T], what: str, advice: str) -> T:
     with open_binary(path) as file:
         try:
             content = file.read()
-            return _table(_Reader(io.BytesIO(content)).load())
+            return convert(_Reader(io.BytesIO(content)).load())
         except _Refused as error:
             if str(error).startswith(JOBLIB):
                 raise DataError(f"{path}: was written by joblib.dump, whose own format is not read. {advice}") from None
             raise DataError(
-                f"{path}: refused: the pickle asks for {error}, which a DataFrame of numbers, texts and times does not "
-                f"need; nothing of it was run. If you trust it, load it where you trust it. {advice}"
+                f"{path}: refused: the pickle asks for {error}, which a {what} does not need; nothing of it was run. "
+                f"If you trust it, load it where you trust it. {advice}"
             ) from None
         except UNREADABLE as error:
             raise DataError(f"{path}: cannot be read ({error}); fetch it again") from None
         except Exception as error:
             # A damaged or hostile stream can raise anything from inside the unpickler.
             reason = f"{type(error).__name__}: {error}"
-            raise DataError(f"{path}: holds no pickled DataFrame that can be read ({reason}). {advice}") from None
+            raise DataError(f"{path}: holds no pickled {what} that can be read ({reason}). {advice}") from None
+
+
+def _lists(found: Any) -> list[tuple[str, NDArray[Any]]]:
+    """Items and their vectors, in the order of the items' first ones."""
+    if isinstance(found, list):
+        gathered: dict[Any, list[Any]] = {}
+        for item, vector in found:
+            gathered.setdefault(item, []).append(vector)
+        found = gathered
+    if not isinstance(found, dict):
+        raise ValueError(f"{getattr(found, 'role', type(found).__name__)} where a dictionary is expected")
+    return [(str(_scalar(item)), _stacked(vectors)) for item, vectors in found.items()]
+
+
+def _stacked(vectors: Any) -> NDArray[Any]:
+    if isinstance(vectors, _Made):
+        array = _array(vectors)
+        return array[None] if array.ndim == 1 else array
+    rows = [_array(vector) if isinstance(vector, _Made) else np.asarray(vector, np.float32) for vector in vectors]
+    return np.stack([row.reshape(-1) for row in rows]) if rows else np.zeros((0, 0), np.float32)
 
 
 def _table(frame: Any) -> pa.Table:

@@ -1,7 +1,7 @@
 """What `exchange` checks before it writes: whose rows a file has, and whether codes fit their levels."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modalrec import config as configs
 from modalrec.artifacts.exchange import Rows, read_numbers
+from modalrec.artifacts.files import sha256_file
 from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.errors import ConfigError, DataError, Problems
 
@@ -46,10 +47,12 @@ class EmbeddingsConfig(ImportConfig):
     Attributes:
         missing: What happens to items without a vector: `error`, or `zero`, as items without a text have them.
         dimension: Length that the vectors must have; by default any.
+        allow_pickle: Read a pickle of lists of vectors (`desc_emb.pkl`), as data alone: nothing in it is run.
     """
 
     missing: Literal["error", "zero"] = "error"
     dimension: int | None = Field(default=None, ge=1)
+    allow_pickle: bool = False
 
 
 def match(
@@ -140,3 +143,9 @@ def refuse_equal(file: Path, semantic_ids: NDArray[np.int32], item_ids: list[str
         other = item_ids[int(first[groups.reshape(-1)[row]])]
         problems.add(f"item {item_ids[row]!r}", f"has the codes of {other!r}, also in the collision position")
     problems.raise_if_any("Leave --positions out: then positions are appended")
+
+
+def sources(*files: Path | None) -> dict[str, Any]:
+    """What a manifest says of the files that an artifact was made of."""
+    given = [file for file in files if file is not None]
+    return {"source_files": {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in given}}

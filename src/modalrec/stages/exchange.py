@@ -21,14 +21,15 @@ from modalrec.artifacts.exchange import (
     write_ids,
     write_index,
 )
-from modalrec.artifacts.files import sha256_file, write_json
+from modalrec.artifacts.files import write_json
 from modalrec.artifacts.schemas import codes as code_schema
 from modalrec.artifacts.schemas import embeddings as vector_schema
 from modalrec.data.semantic_ids import with_positions
 from modalrec.errors import ArtifactError, ConfigError, DataError, Problems
 from modalrec.evaluation.codes import colliding, level_usage
 from modalrec.run import Run
-from modalrec.stages._exchange_checks import CodesConfig, EmbeddingsConfig, code_sizes, match, refuse_equal
+from modalrec.stages._exchange_checks import CodesConfig, EmbeddingsConfig, code_sizes, match, refuse_equal, sources
+from modalrec.stages._exchange_lists import PICKLED, import_lists
 
 __all__ = [
     "CodesConfig",
@@ -90,7 +91,7 @@ def import_codes(
         for level, usage in enumerate(level_usage(codes_NL, sizes[:-1]), start=1):
             shares[f"level_{level}_usage"] = usage.used / len(usage.counts)
             shares[f"level_{level}_perplexity"] = usage.perplexity
-        work.statistics |= {**metrics, **shares, "codebook_sizes": list(sizes), **_sources(file, ids, numbers)}
+        work.statistics |= {**metrics, **shares, "codebook_sizes": list(sizes), **sources(file, ids, numbers)}
     return {**{name: float(value) for name, value in metrics.items()}, **shares}
 
 
@@ -99,6 +100,8 @@ def import_embeddings(
     numbers: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Makes an Embeddings artifact of a file, see `modalrec.artifacts.exchange.read_vector_file`.
+
+    Of a pickle of lists of vectors, with `allow_pickle`, it is made in list form; see `_exchange_lists`.
 
     Args:
         file: The vectors.
@@ -115,6 +118,8 @@ def import_embeddings(
     Raises:
         DataError: Rows are missing, of unknown items or given twice, or vectors are not finite: all in one.
     """
+    if file.suffix in PICKLED:
+        return import_lists(file, dataset, embeddings, config=config, run=run, ids=ids, numbers=numbers)
     manifest = read_manifest(dataset, "dataset")
     rows = read_vector_file(file, ids)
     dimension = rows.values.shape[1]
@@ -143,7 +148,7 @@ def import_embeddings(
         present = int((places_N >= 0).sum())
         metrics = {"items": len(item_ids), "present": present, "missing": len(item_ids) - present}
         metrics |= {"zero_vectors": zero, "dimension": dimension, "rows_dropped": dropped}
-        work.statistics |= {**metrics, "dtype": str(rows.values.dtype), **_sources(file, ids, numbers)}
+        work.statistics |= {**metrics, "dtype": str(rows.values.dtype), **sources(file, ids, numbers)}
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -212,12 +217,6 @@ def export_embeddings(embeddings: Path, file: Path, *, dtype: str = "float32", i
             flat = pa.FixedSizeListArray.from_arrays(pa.array(written.reshape(-1)), written.shape[1])
             columns = [pa.array(names, pa.string()), pa.array(present), flat]
             pq.write_table(pa.Table.from_arrays(columns, names=schema.names), path, use_dictionary=False)
-
-
-def _sources(*files: Path | None) -> dict[str, Any]:
-    given = [file for file in files if file is not None]
-    found = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in given}
-    return {"source_files": found}
 
 
 @contextmanager

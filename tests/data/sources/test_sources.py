@@ -9,11 +9,20 @@ from pydantic import ValidationError
 from modalrec import plugins
 from modalrec.config import dump
 from modalrec.data.sources import EVENT_ROWS, ITEM_ROWS, Source
-from tests.raw import write_amazon, write_atomic, write_microlens, write_sessions, write_several, write_tables
+from tests.raw import (
+    write_amazon,
+    write_atomic,
+    write_inter,
+    write_microlens,
+    write_sessions,
+    write_several,
+    write_tables,
+)
 
 MAKERS = {
     "movielens": write_atomic,
     "amazon": write_amazon,
+    "atomic": write_inter,
     "microlens": write_microlens,
     "tables": write_tables,
     "sessions": write_sessions,
