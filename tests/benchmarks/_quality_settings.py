@@ -65,12 +65,12 @@ FIRM = over(CAUSAL, recommender={"dropout": 0.5})
 IDS = over(SASREC, recommender={"similarity": "cosine"})
 RETRIEVE: Settings = {
     "recommender": {"name": "encoder_retrieve", "width": 128, "heads": 4, "dropout": 0.3},
-    "training": {"epochs": 40, "batch_size": 128, "learning_rate": 0.002, "patience": 4},
+    "training": {"epochs": 20, "batch_size": 64, "learning_rate": 0.003, "patience": 4},
     "codes": "opq",
 }
 HYBRID: Settings = {
     "recommender": {"name": "hybrid", "dropout": 0.5},
-    "training": {"epochs": 30, "batch_size": 128, "learning_rate": 0.002, "patience": 4},
+    "training": {"epochs": 15, "batch_size": 64, "learning_rate": 0.002, "patience": 4},
     "validation_users": 2000,
     "codes": "rq_kmeans",
 }
@@ -86,16 +86,22 @@ ROWS: dict[str, Settings] = {
     "encoder_retrieve": RETRIEVE,
     "hybrid": HYBRID,
 }
+NEW_ITEMS: dict[str, Settings] = {
+    "sasrec_init": over(IDS, recommender={"content": "init", "cold_items": "content"}),
+    "sasrec_both": over(
+        ROWS["sasrec_both"], recommender={"similarity": "cosine", "cold_items": "content", "id_dropout": 0.3}
+    ),
+    "encoder_retrieve": RETRIEVE,
+    "hybrid": HYBRID,
+}
+"""Where a tenth of the items has no train event: content speaks for them, and none of them is a negative."""
 LONG = {"training": {"epochs": 8, "batch_size": 16, "patience": 3}}
 """Histories of hundreds of films: few windows, each with fifty targets."""
 CHOSEN: dict[str, dict[str, Settings]] = {
     "scientific": ROWS,
     "ml_latest_small": {
         "gru4rec": ROWS["gru4rec"],
-        **{row: over(ROWS[row], **LONG) for row in ROWS if row.startswith("sasrec")},
-        "sasrec_content": over(ROWS["sasrec_content"], **LONG),
-        "causal_rqvae": over(ROWS["causal_rqvae"], **LONG),
-        "causal_rq_kmeans": over(ROWS["causal_rq_kmeans"], **LONG),
+        **{row: over(ROWS[row], **LONG) for row in ROWS if row not in ("gru4rec", "t5_rq_kmeans")},
         "t5_rq_kmeans": over(T5, training={"epochs": 1}),
     },
     "mm_subset": {
@@ -103,6 +109,16 @@ CHOSEN: dict[str, dict[str, Settings]] = {
         "sasrec_text": over(WIDE, recommender=BOTH, embeddings="text_alone"),
         "sasrec_image": over(WIDE, recommender=BOTH, embeddings="image_alone"),
         "sasrec_text_image": over(WIDE, recommender=BOTH),
+    },
+    "scientific_new_items": NEW_ITEMS,
+    "ml_latest_small_new_items": {row: over(settings, **LONG) for row, settings in NEW_ITEMS.items()},
+    "mm_subset_new_items": {
+        "sasrec_init": NEW_ITEMS["sasrec_init"],
+        **{
+            f"{row}_{kind}": over(NEW_ITEMS[row], embeddings=vectors)
+            for row in ("sasrec_both", "encoder_retrieve", "hybrid")
+            for kind, vectors in (("text", "text_alone"), ("image", "image_alone"), ("text_image", "embeddings"))
+        },
     },
 }
 _SASREC: list[Settings] = [

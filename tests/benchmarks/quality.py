@@ -143,7 +143,7 @@ def table(dataset: str, rows: Sequence[str], seeds: int) -> None:
 
 
 def table_of_new_items(dataset: str, rows: Sequence[str], seeds: int) -> None:
-    """recall_10 and ndcg_10 of all, warm and cold targets as Markdown: means over seeds, and how sure the cold ones are."""
+    """recall_10 and ndcg_10 of all, warm and cold targets as Markdown: means over seeds; how sure the cold ones are."""
     counts_N = Sequences.load(prepared(dataset) / "dataset", split_of(dataset)).train_counts()
     anyone = evaluation(dataset, rows[0], 0)
     cold_U = counts_N[pq.read_table(anyone / "ranks" / "model.parquet")["target"].to_numpy()] == 0
