@@ -64,7 +64,7 @@ WIDE = over(SASREC, recommender={"width": 128, "heads": 4})
 FIRM = over(CAUSAL, recommender={"dropout": 0.5})
 IDS = over(SASREC, recommender={"similarity": "cosine"})
 RETRIEVE: Settings = {
-    "recommender": {"name": "encoder_retrieve", "width": 128, "heads": 4, "dropout": 0.3},
+    "recommender": {"name": "encoder_retrieve", "content": "sum", "width": 128, "heads": 4, "dropout": 0.3},
     "training": {"epochs": 20, "batch_size": 64, "learning_rate": 0.003, "patience": 4},
     "codes": "opq",
 }
