@@ -7,6 +7,7 @@ model is kept in `out/cache/quality`, so an interrupted run goes on; a row takes
 """
 
 import argparse
+import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from modalrec.artifacts import read_manifest
 from tests.benchmarks._quality_data import prepared, real_data, stage
 from tests.benchmarks._quality_settings import over
 from tests.benchmarks.quality import SAMPLES, evaluation, gains, interval
+from tests.stages.small import write_embeddings
 
 Row = dict[str, Any]
 BATCH = {"batch_size": 128, "patience": 4}
@@ -41,8 +44,11 @@ ROWS: dict[str, Row] = {
     "without next item (NIP)": {"recommender": {"nip_weight": 0.0, "cmcl_weight": 1.0}},
     "without experts": {"recommender": {"experts": 0}},
     "without whitening": {"recommender": {"whiten": False}},
+    "texts as MiniLM's sentences": {"texts": "sentences"},
     "as published": {"recommender": {"published": True, "whiten": False}},
 }
+LONG: Row = {"pretrain": {"epochs": 4, "batch_size": 16}, "finetune": {"epochs": 8, "batch_size": 16, "patience": 3}}
+"""Histories of hundreds of films: few windows, each with fifty targets; as `quality` has it."""
 TRIED: list[Row] = [
     {},
     {"recommender": {"dropout": 0.2}},
@@ -81,9 +87,32 @@ def main(argv: Sequence[str] = ()) -> None:
         table(dataset, given.rows, given.seeds)
 
 
-def edges_of(dataset: str) -> dict[str, Path]:
-    """The dataset with the vectors of its texts and pictures."""
-    return {edge: prepared(dataset) / edge for edge in ("dataset", "text_embeddings", "image_embeddings")}
+def edges_of(dataset: str, texts: str = "text_embeddings") -> dict[str, Path]:
+    """The dataset with the vectors of its texts and pictures, made where they are missing."""
+    source = prepared(dataset)
+    images = source / "image_embeddings"
+    if dataset == "ml_latest_small":
+        texts = "sentences"
+        if not images.is_dir():
+            _posters(source / "dataset", images)
+    edges = {"dataset": source / "dataset", "text_embeddings": source / texts, "image_embeddings": images}
+    if texts == "sentences" and not edges["text_embeddings"].is_dir():
+        settings = {"encoder": {"name": "minilm"}, "max_sentences": 10}
+        stage("embed_text", edges["dataset"], edges["text_embeddings"], settings=settings)
+    return edges
+
+
+def _posters(dataset: Path, folder: Path) -> None:
+    """The posters' vectors of MODALREC_DATA (EfficientNet-Lite0), by film."""
+    data = real_data()
+    assert data is not None
+    found = np.load(data / "derived" / "ml1m_poster_effnet_lite0_fp16.npz")
+    place = {str(film): row for row, film in enumerate(found["movie_id"])}
+    with (data / "movielens" / "ml-latest-small" / "poster_map.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["movieId"]: place.get(row["ml1m_id"].removesuffix(".0"), -1) for row in csv.DictReader(file)}
+    ids = pq.read_table(dataset / "items.parquet")["item_id"].to_pylist()
+    places_N = np.array([rows.get(item, -1) for item in ids])
+    write_embeddings(folder, found["emb"][np.maximum(places_N, 0)].astype(np.float32), places_N >= 0, item_ids=ids)
 
 
 def trained(dataset: str, settings: Row, seed: int) -> Path:
@@ -98,21 +127,26 @@ def trained(dataset: str, settings: Row, seed: int) -> Path:
 
 def _train(name: str, dataset: str, settings: Row, seed: int, start: dict[str, Path]) -> Path:
     chosen = {"recommender": settings["recommender"], "training": settings[name]}
-    key = hashlib.sha256(json.dumps([chosen, [place.name for place in start.values()]], sort_keys=True).encode())
-    folder = prepared(dataset) / "models" / f"mp4sr-{name}-{seed}-{key.hexdigest()[:12]}"
+    other = {"texts": settings["texts"]} if "texts" in settings else {}
+    made_from = [chosen, [place.name for place in start.values()], *other.values()]
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
+    folder = prepared(dataset) / "models" / f"mp4sr-{name}-{seed}-{key}"
     if not (folder / "manifest.json").is_file():
         output = "pretrained" if name == "pretrain" else "model"
-        stage(name, settings=chosen, seed=seed, **edges_of(dataset), **start, **{output: folder})
+        stage(name, settings=chosen, seed=seed, **edges_of(dataset, **other), **start, **{output: folder})
     return folder
 
 
 def measure(dataset: str, row: str, seed: int) -> None:
     """Ranks the test part for one seed of a row, unless that has been done for the same model."""
-    model, place = trained(dataset, over(CHOSEN, **ROWS[row]), seed), _place(dataset, row, seed)
+    settings = over(CHOSEN, **LONG) if dataset == "ml_latest_small" else CHOSEN
+    settings = over(settings, **ROWS[row])
+    model, place = trained(dataset, settings, seed), _place(dataset, row, seed)
     if place.is_dir() and read_manifest(place, "evaluation").inputs["model"] == read_manifest(model, "model").digest:
         return
     judged = {"ties": "report", "gallery_users": 0, "bootstrap_samples": 100, "cutoffs": [5, 10, 20, 50]}
-    found = stage("evaluate", settings=judged, seed=seed, **edges_of(dataset), model=model, evaluation=place)
+    edges = edges_of(dataset, settings.get("texts", "text_embeddings"))
+    found = stage("evaluate", settings=judged, seed=seed, **edges, model=model, evaluation=place)
     print(f"{row}, seed {seed}: recall_10 {found['recall_10']:.4f}, ndcg_10 {found['ndcg_10']:.4f}", flush=True)
 
 

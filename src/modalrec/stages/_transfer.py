@@ -9,7 +9,7 @@ from torch import Tensor
 from modalrec.artifacts.manifest import Ancestor, Manifest
 from modalrec.config import Config, dump
 from modalrec.errors import ArtifactError, ConfigError
-from modalrec.recommenders import Recommender, load_recommender
+from modalrec.recommenders import ItemSpace, Recommender, load_recommender
 from modalrec.recommenders._content import Content
 from modalrec.run import Run
 from modalrec.stages._identity import codebook_of, vector_space
@@ -103,17 +103,17 @@ def start_from(model: Recommender, start: Path, manifests: Mapping[str, Manifest
     if differing:
         what = ", ".join(f"{name} {there.get(name)} -> {here.get(name)}" for name in differing)
         raise ConfigError(f"{start}: cannot start from a model that differs in {what}; pretrain with the same settings")
-    widths = [None if one.items.content is None else one.items.content.shape[1] for one in (source, model)]
-    if widths[0] != widths[1]:
-        raise ConfigError(f"{start}: was trained on vectors of length {widths[0]}, these have {widths[1]}; embed alike")
+    lengths = [_lengths(one.items) for one in (source, model)]
+    if lengths[0] != lengths[1]:
+        before, now = (", ".join(f"{length} ({name})" for name, length in found.items()) for found in lengths)
+        raise ConfigError(f"{start}: was trained on vectors of length {before}, these have {now}; embed alike")
     if same_dataset(manifests):
         _load(model, source.state_dict(), start)
         return {}
     for name, module in model.named_modules():
         if isinstance(module, Content):  # first, since it brings as many directions as it has learnt from
             module.load_state_dict(source.get_submodule(name).state_dict())
-    before = _dataset(manifests["pretrained"])
-    files = _files(before), _files(manifests["dataset"])
+    files = _files(_dataset(manifests["pretrained"])), _files(manifests["dataset"])
     rows = _known(source, model) if files[0] <= files[1] or files[1] <= files[0] else (torch.zeros(0).long(),) * 2
     fresh, learnt = model.state_dict(), dict(model.named_parameters()).keys()
     state, notes, taken = {}, [], 0
@@ -144,6 +144,13 @@ def start_from(model: Recommender, start: Path, manifests: Mapping[str, Manifest
     for note in notes:
         run.say(f"  {note}")
     return {"transferred": taken}
+
+
+def _lengths(items: ItemSpace) -> dict[str, int]:
+    """Length of the items' vectors by what they are of."""
+    found = {} if items.content is None else {"content": items.content.shape[1]}
+    lists = {"text": items.text, "image": items.image}
+    return found | {name: vectors.dimension for name, vectors in lists.items() if vectors is not None}
 
 
 def _alike(edge: str, before: str | None, now: str | None) -> bool:
