@@ -74,15 +74,19 @@ def submit(
     parameters: Annotated[list[str] | None, typer.Argument(help="name=value; values are YAML.")] = None,
     experiment: Annotated[str, typer.Option(help="Experiment that the run belongs to.")] = "modalrec",
     name: Annotated[str | None, typer.Option(help="Name of the run; the recipe's by default.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Namespace of the run, where Kubeflow has profiles.")] = None,
+    service_account: Annotated[str | None, typer.Option(help="Account of the run's pods.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30,
     registry: Registry = "",
     tag: Tag = "",
 ) -> None:
-    """Compile a recipe and start it on a cluster."""
+    """Compile a recipe and start it on a cluster; a token is read from the variable KFP_TOKEN."""
     _use_images(registry, tag)
-    from pipelines.runner.submit import submit as start
+    from pipelines.runner.submit import Server
 
     arguments = dict(_parameter(text) for text in parameters or [])
-    identity = start(recipe, arguments, endpoint=endpoint, experiment=experiment, run_name=name or recipe)
+    server = Server(endpoint, namespace, service_account, timeout)
+    identity = server.submit(recipe, arguments, experiment=experiment, run_name=name or recipe)
     print(f"{endpoint.rstrip('/')}/#/runs/details/{identity}")
 
 

@@ -1,104 +1,207 @@
-"""Submitting: what the server gets, and what is told when it does not answer."""
+"""Submitting, with the real client and the real command line: what the server gets, and what is told when it fails."""
 
-import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modalrec.errors import ConfigError
-from pipelines.runner.submit import submit
-from pipelines.runner.validate import validate
+from modalrec.errors import ConfigError, UpstreamError
+from pipelines.runner import submit as submitting
+from pipelines.runner.compile import COMPILED
+from pipelines.runner.submit import TOKEN, Server
+from tests.pipelines.server import Kubeflow, Refused
 
 ROOT = Path(__file__).parents[2]
-
-
-class Server(BaseHTTPRequestHandler):
-    """As much of the v2beta1 API as starting a run takes."""
-
-    runs: list[dict[str, Any]] = []
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-    def answer(self, content: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0].removeprefix("/apis/v2beta1")
-        if path == "/healthz":
-            self.answer({"multi_user": False})
-        elif path == "/experiments":
-            self.answer({"experiments": []})
-        else:
-            self.answer({"message": f"not found: {path}"}, 404)
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path.endswith("/experiments"):
-            self.answer({"experiment_id": "e1", "display_name": body["display_name"]})
-        elif body["runtime_config"]["parameters"].get("preset") == "refuse":
-            self.answer({"message": "the quota is used up"}, 400)
-        else:
-            self.runs.append(body)
-            self.answer({"run_id": "r1", "experiment_id": "e1", "display_name": body["display_name"]})
+KFP = Path(sys.executable).parent / "kfp"
+SESSIONS = {"source": "s3://raw/clicks"}
 
 
 @pytest.fixture
-def endpoint() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        Server.runs.clear()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+def kubeflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
+    monkeypatch.setenv("HOME", str(tmp_path))  # the client keeps a context there
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv(TOKEN, raising=False)
+    with Kubeflow() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.over.set()
         server.shutdown()
 
 
-def test_the_server_gets_the_recipe_and_its_parameters(endpoint: str) -> None:
-    arguments = {"source": "s3://raw/films", "seed": 7, "node_selector": {"pool": "gpu"}}
-    assert submit("semantic_id", arguments, endpoint=endpoint, experiment="films", run_name="first") == "r1"
-    (run,) = Server.runs
-    assert run["display_name"] == "first"
-    assert run["experiment_id"] == "e1"
-    assert run["runtime_config"]["parameters"] == arguments
-    validate([run["pipeline_spec"]["pipeline_spec"], run["pipeline_spec"]["platform_spec"]], "what was sent")
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the recipe as it was compiled before; other tests compile."""
+    monkeypatch.setattr(submitting, "compile_recipe", lambda name, folder: COMPILED / f"{name}.yaml")
 
 
-def test_a_refusal_is_told(endpoint: str) -> None:
-    arguments = {"source": "s3://raw/films", "preset": "refuse"}
-    with pytest.raises(ConfigError, match="the quota is used up"):
-        submit("semantic_id", arguments, endpoint=endpoint, experiment="films", run_name="first")
+def submit(kubeflow: Kubeflow, arguments: dict[str, Any], timeout: float = 20, **who: Any) -> str:
+    server = Server(kubeflow.address, timeout=timeout, **who)
+    return server.submit("session", arguments, experiment="clicks", run_name="first")
 
 
-def test_wrong_parameters_are_told_before_the_server_is_asked() -> None:
+def command(*words: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(words, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_recipe_is_uploaded_once_and_run_with_its_parameters(kubeflow: Kubeflow) -> None:
+    arguments = {**SESSIONS, "seed": 7, "node_selector": {"pool": "gpu"}}
+    identity = submit(kubeflow, arguments, namespace="films", service_account="modalrec-runner")
+    run = kubeflow.runs[identity]
+    (experiment,) = kubeflow.experiments.values()
+    assert (experiment.display_name, experiment.namespace) == ("clicks", "films")
+    assert (run.display_name, run.experiment_id) == ("first", experiment.experiment_id)
+    assert run.runtime_config.parameters == arguments
+    assert run.service_account == "modalrec-runner"
+    version = kubeflow.versions[run.pipeline_version_reference.pipeline_version_id]
+    assert re.fullmatch(r"session-[0-9a-f]{12}", version.display_name)
+    assert kubeflow.pipelines[version.pipeline_id].display_name == "session"
+
+    again = submit(kubeflow, SESSIONS)
+    assert again != identity
+    assert kubeflow.runs[again].pipeline_version_reference == run.pipeline_version_reference
+    assert sum(request.startswith("POST /pipelines") for request in kubeflow.requests) == 2
+    assert len(kubeflow.experiments) == 1
+
+
+@pytest.mark.usefixtures("compiled")
+def test_other_images_are_another_version(kubeflow: Kubeflow) -> None:
+    submit(kubeflow, SESSIONS)
+    words = [
+        sys.executable,
+        "-m",
+        "pipelines",
+        "submit",
+        "session",
+        "--endpoint",
+        kubeflow.address,
+        "source=s3://raw/x",
+    ]
+    done = command(*words, "--registry", "registry.example.org/team", "--tag", "a", "seed=3")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"{kubeflow.address}/#/runs/details/[0-9a-f-]+\n", done.stdout)
+    assert done.stderr == ""
+    assert len(kubeflow.pipelines) == 1
+    assert ["team/train:a" in str(version.pipeline_spec) for version in kubeflow.versions.values()] == [
+        False,
+        False,
+        True,
+    ]
+    assert len(kubeflow.runs) == 2
+
+
+@pytest.mark.parametrize("verb", ["create", "submit"])
+def test_kubeflows_own_command_starts_the_compiled_recipe(kubeflow: Kubeflow, verb: str) -> None:
+    """Both spellings; `submit` is the older one."""
+    package = str(COMPILED / "semantic_id.yaml")
+    call = [str(KFP), "--endpoint", kubeflow.address, "--output", "json", "run", verb]
+    done = command(
+        *call, "-e", "films", "-r", "second", "-f", package, "source=s3://raw/films", "preset=tiny", "seed=2"
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = kubeflow.runs.values()
+    assert run.display_name == "second"
+    assert run.runtime_config.parameters == {"source": "s3://raw/films", "preset": "tiny", "seed": 2}
+    assert set(run.pipeline_spec) == {"pipeline_spec", "platform_spec"}
+    assert ("is deprecated" in done.stderr) == (verb == "submit")
+
+
+def test_kubeflows_own_command_uploads_the_compiled_recipe(kubeflow: Kubeflow) -> None:
+    words = ("pipeline", "create", "-p", "Semantic IDs", str(COMPILED / "semantic_id.yaml"))
+    done = command(str(KFP), "--endpoint", kubeflow.address, *words)
+    assert done.returncode == 0, done.stderr
+    assert [pipeline.display_name for pipeline in kubeflow.pipelines.values()] == ["Semantic IDs"]
+
+
+def test_kubeflows_own_command_is_told_of_a_wrong_parameter(kubeflow: Kubeflow) -> None:
+    words = ("run", "create", "-e", "films", "-f", str(COMPILED / "semantic_id.yaml"), "sauce=s3://raw/films")
+    done = command(str(KFP), "--endpoint", kubeflow.address, *words)
+    assert done.returncode != 0
+    assert "parameter sauce is not an input of the pipeline" in done.stderr
+    assert kubeflow.runs == {}
+
+
+@pytest.mark.usefixtures("compiled")
+def test_wrong_parameters_are_told_before_the_server_is_asked(kubeflow: Kubeflow) -> None:
     with pytest.raises(ConfigError, match="presett: unknown parameter, did you mean preset"):
-        submit("semantic_id", {"source": "x", "presett": 1}, endpoint="nowhere", experiment="e", run_name="r")
+        submit(kubeflow, {**SESSIONS, "presett": 1})
+    assert kubeflow.requests == []
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_refusal_is_told(kubeflow: Kubeflow) -> None:
+    with pytest.raises(ConfigError, match=r"400 .*: parameter seed: 'seven' is no NUMBER_INTEGER\); correct"):
+        submit(kubeflow, {**SESSIONS, "seed": "seven"})
+    assert kubeflow.runs == {}
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_token_is_sent_and_an_expired_one_told(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeflow.token = "good"
+    monkeypatch.setenv(TOKEN, "old")
+    with pytest.raises(
+        ConfigError, match=r"does not let you in \(401 .*: the token is expired\); put .* into KFP_TOKEN"
+    ):
+        submit(kubeflow, SESSIONS)
+    monkeypatch.setenv(TOKEN, "good")
+    assert submit(kubeflow, SESSIONS) in kubeflow.runs
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.usefixtures("compiled")
+def test_a_broken_server_is_told(kubeflow: Kubeflow, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first request on, or from the first run on."""
+
+    def broken(*_: Any) -> None:
+        raise Refused(500, "the database is gone")
+
+    monkeypatch.setattr(kubeflow, "_run" if late else "get", broken)
+    with pytest.raises(UpstreamError, match=r"does not work .*500 .*: the database is gone"):
+        submit(kubeflow, SESSIONS)
+    assert kubeflow.runs == {}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.usefixtures("compiled")
+def test_a_server_that_hangs_is_told_in_time(kubeflow: Kubeflow, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeflow, "_run" if late else "get", lambda *_: kubeflow.over.wait(60))
+    began = time.monotonic()
+    with pytest.raises(UpstreamError, match="did not answer within 1 s; look at"):
+        submit(kubeflow, SESSIONS, timeout=1)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.usefixtures("compiled")
+def test_something_else_at_the_address_is_told(kubeflow: Kubeflow) -> None:
+    kubeflow.page = True
+    with pytest.raises(UpstreamError, match="does not answer as a Kubeflow Pipelines server"):
+        submit(kubeflow, SESSIONS)
 
 
 def test_no_server_is_one_message_and_an_exit_code() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        command = [sys.executable, "-m", "pipelines", "submit", "semantic_id", "source=s3://raw/films"]
-        done = subprocess.run(
-            [*command, "--endpoint", address],
-            cwd=ROOT,
-            env={**os.environ, "NO_PROXY": "127.0.0.1"},
-            capture_output=True,
-            text=True,
-            check=False,
+        words = (
+            sys.executable,
+            "-m",
+            "pipelines",
+            "submit",
+            "session",
+            "source=s3://raw/clicks",
+            "--endpoint",
+            address,
         )
+        done = command(*words, environment={"NO_PROXY": "127.0.0.1"})
     assert done.returncode == 5
     assert f"error: {address}: does not answer" in done.stderr
     assert "Traceback" not in done.stderr
