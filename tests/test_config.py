@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,30 @@ def test_presets_are_laid_over_each_other() -> None:
     assert both["quantize"] == load_preset("pantry")["quantize"]
     with pytest.raises(ConfigError, match="preset 'mp4s': unknown, did you mean mp4sr"):
         load_preset("pantry+mp4s")
+
+
+SECRETS = [
+    "sk-proj-4f9d8c7b6a5e4f3d2c1b0a99",
+    "AKIAIOSFODNN7EXAMPLE",
+    "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+    "hf_abcdefghijklmnopqrstuvwxyzABCDEF12",
+    "-----BEGIN RSA PRIVATE KEY-----",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("settings", [{"a": "X"}, {"a": {"b": ["c", "key X!"]}}, {"a": {"X": 1}}, {"X": 1}])
+def test_what_looks_like_a_secret_is_refused_and_never_repeated(settings: dict[str, Any], secret: str) -> None:
+    planted = yaml.safe_load(yaml.safe_dump(settings).replace("X", json.dumps(secret)[1:-1]))
+    with pytest.raises(ConfigError, match="looks like a secret key") as caught:
+        resolve(Config, planted, where="stage")
+    assert secret not in str(caught.value)
+    assert "stage" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["risk-averse-recommendation-model", "sk-learn", "AKIA", "s3://bucket/hf_model", "task-1"]
+)
+def test_words_that_are_no_secrets_pass(value: str) -> None:
+    with pytest.raises(ConfigError, match="unknown field"):
+        resolve(Config, {"nothing": value})

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from modalrec.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
+SECRETS = re.compile(
+    r"\bsk-[\w-]{16,}|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[a-z]_\w{30,}|\bgithub_pat_\w{20,}|\bhf_\w{30,}|\bAIza[\w-]{35}"
+    r"|\bxox[a-z]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+"""Keys of OpenAI, AWS, GitHub, Hugging Face, Google and Slack, and private keys."""
 
 
 class Config(BaseModel):
@@ -44,10 +50,16 @@ def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> 
         where: A prefix for the paths in error messages, such as the stage's name.
 
     Raises:
-        ConfigError: All wrong keys and values at once, unknown keys with the nearest known one.
+        ConfigError: All wrong keys and values at once, unknown keys with the nearest known one; or a value looks like a
+            secret, which would be written into manifests.
     """
     merged = _layered(cls.defaults({}), layers)
     merged = _layered(cls.defaults(merged), layers)
+    if places := _secrets(merged, where):
+        raise ConfigError(
+            f"{', '.join(places)}: looks like a secret key, and settings are written into manifests and logs; set it as an "
+            "environment variable, take it out of the settings, and change the key if they were stored"
+        )
     try:
         return cls.model_validate(merged)
     except ValidationError as error:
@@ -118,6 +130,17 @@ def load_preset(name: str) -> dict[str, Any]:
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as plain JSON values, every default written out."""
     return json.loads(config.model_dump_json())
+
+
+def _secrets(value: Any, path: str) -> list[str]:
+    """The paths of values, and of keys, that look like secrets; never what they are."""
+    if isinstance(value, Mapping):
+        named = [path or "a field's name" for key in value if SECRETS.search(str(key))]
+        inner = [found for key, part in value.items() for found in _secrets(part, f"{path}.{key}".lstrip("."))]
+        return named or inner
+    if isinstance(value, list | tuple):
+        return [found for place, part in enumerate(value) for found in _secrets(part, f"{path}.{place}")]
+    return [path] if isinstance(value, str) and SECRETS.search(value) else []
 
 
 def _layered(base: Mapping[str, Any], layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -90,8 +90,11 @@ def _encoders() -> list[Check]:
 
     checks = []
     for name, encoder in plugins.discover("encoders").items():
+        if reason := encoder.unavailable(encoder.Config()):
+            checks.append(Check(f"encoder {name}", "off", reason, "set it where runs start, if they use this encoder"))
+            continue
         modalities = ", ".join(sorted(encoder.modalities))
-        if "model" in encoder.Config.model_fields:
+        if "model" in encoder.Config.model_fields and "base_url" not in encoder.Config.model_fields:
             # Which weights is the user's choice, and may be gigabytes to load.
             found = f"{modalities}; `model` names weights on a hub, in a folder or in a bucket"
             checks.append(Check(f"encoder {name}", "off", found))

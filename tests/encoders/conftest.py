@@ -1,5 +1,6 @@
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -8,12 +9,23 @@ from modalrec.config import Config
 from modalrec.encoders import Encoder
 from modalrec.encoders.huggingface import HuggingFaceConfig
 from modalrec.encoders.open_clip import OpenClipConfig
+from modalrec.encoders.openai import OpenAIConfig
 from modalrec.encoders.timm import TimmConfig
+from modalrec.testing.openai_server import EmbeddingsServer, served
 from tests.encoders.small import folder_of
 
 
 def _small(cls: type[Config], folder: str, **settings: object) -> Callable[[], Config]:
     return lambda: cls(model=str(folder_of(folder)), **settings)
+
+
+SERVERS = ExitStack()
+
+
+@functools.cache
+def _server() -> EmbeddingsServer:
+    """A server of embeddings, for as long as this process runs."""
+    return SERVERS.enter_context(served())
 
 
 SMALL: dict[str, dict[str, Callable[[], Config]]] = {
@@ -24,6 +36,7 @@ SMALL: dict[str, dict[str, Callable[[], Config]]] = {
         "huggingface-qwen": _small(HuggingFaceConfig, "qwen", preset="qwen3_embedding"),
         "huggingface-clip": _small(HuggingFaceConfig, "clip", preset="clip"),
         "open_clip": _small(OpenClipConfig, "open_clip"),
+        "openai": lambda: OpenAIConfig(base_url=_server().url, model="own", dimensions=128),
     },
     "image": {
         "huggingface-clip": _small(HuggingFaceConfig, "clip", preset="clip"),

@@ -1,6 +1,7 @@
 """Encoders turn item texts and item pictures into vectors. One file is one encoder; see `Encoder`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from modalrec.config import Config
+from modalrec.run import Run
 
 
 class Encoder(ABC):
@@ -18,12 +20,14 @@ class Encoder(ABC):
         modalities: What it can encode: "text", "image" or both.
         dimension: Length of its vectors.
         weights: A digest of the files that its weights and its preprocessing came from; empty where there are none.
+        spent: What it has used up that costs money, by name.
     """
 
     Config: ClassVar[type[Config]]
     modalities: ClassVar[frozenset[str]]
     dimension: int
     weights: str = ""
+    spent: Mapping[str, float] = {}
 
     @abstractmethod
     def __init__(self, config: Any, device: str, modality: str, precision: str) -> None:
@@ -48,6 +52,20 @@ class Encoder(ABC):
         """
         if modality not in cls.modalities:
             raise ValueError(f"{cls.__name__} does not encode {modality}")
+
+    @classmethod
+    def unavailable(cls, config: Any) -> str:
+        """Why this machine cannot use the encoder, such as a key that is not set; empty where nothing is known."""
+        return ""
+
+    def expect(self, contents: Callable[[], Iterable[list[Any]]], run: Run) -> None:
+        """Is told of all contents before the first is encoded; an encoder that pays for each asks for them together.
+
+        Args:
+            contents: Gives all of them again with each call, some at a time, duplicates among them.
+            run: The stage's run: where it keeps what must not be lost, and whom it tells.
+        """
+        return None
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
         """L2-normalised vectors [len(texts), dimension]; the result does not depend on how texts are batched."""

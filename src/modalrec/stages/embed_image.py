@@ -78,7 +78,7 @@ def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: R
     work = Work(
         "image",
         items["item_id"],
-        load_images(dataset),
+        lambda: load_images(dataset),
         total=pc.sum(pc.not_equal(items["image"], "none")).as_py() or 0,
         prepare=lambda pictures: [open_image(picture) for picture in pictures],
         encode=lambda encoder, pictures: encoder.encode_images(pictures),

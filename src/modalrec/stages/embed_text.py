@@ -33,6 +33,8 @@ class Config(configs.Config):
             vectors are float32 always.
         max_sentences: 1 encodes a text whole. More gives a list of vectors, one for each of so many first sentences,
             for models that read such lists (mp4sr takes 10); `fuse` and `quantize` do not.
+        fallback: Another encoder of texts, for a machine that cannot use the first, since its key is not set for example.
+            The run says so, and its manifest has the fallback as the encoder.
         skip: Encode nothing: all items count as without texts, and `fuse` goes by the other modality alone.
     """
 
@@ -40,12 +42,13 @@ class Config(configs.Config):
     batch_size: PositiveInt = 256
     precision: Precision = "auto"
     max_sentences: PositiveInt = 1
+    fallback: plugins.any_config("encoders") | None = None  # type: ignore[valid-type]
     skip: bool = False
 
-    @field_validator("encoder")
+    @field_validator("encoder", "fallback")
     @classmethod
-    def _encodes_text(cls, encoder: configs.Config) -> configs.Config:
-        return require_modality(encoder, "text")
+    def _encodes_text(cls, encoder: configs.Config | None) -> configs.Config | None:
+        return require_modality(encoder, "text") if encoder is not None else None
 
 
 def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run) -> dict[str, float]:
@@ -67,10 +70,11 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
         UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
     """
     inputs = {"dataset": read_manifest(dataset, "dataset")}
+    config = _usable(config, run)
     work = Work(
         "text",
         read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"],
-        _texts(dataset, config.max_sentences),
+        lambda: _texts(dataset, config.max_sentences),
         total=sum(len(rows) for rows, _ in _texts(dataset, config.max_sentences)),
         prepare=list,
         encode=lambda encoder, texts: encoder.encode_texts(texts),
@@ -80,6 +84,16 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
         text_embeddings, "embeddings", stage="embed_text", config=config, seed=run.seed, inputs=inputs
     ) as artifact:
         return embed(work, artifact, config=config, inputs=inputs, run=run)
+
+
+def _usable(config: Config, run: Run) -> Config:
+    """The settings with the fallback as encoder, where the encoder cannot be used and there is one."""
+    name = config.encoder.name
+    reason = plugins.discover("encoders")[name].unavailable(config.encoder)
+    if config.skip or config.fallback is None or not reason:
+        return config
+    run.say(f"{name}: {reason}; the fallback {config.fallback.name} encodes instead")
+    return config.model_copy(update={"encoder": config.fallback, "fallback": None})
 
 
 def _texts(dataset: Path, max_sentences: int = 1) -> Iterator[tuple[NDArray[np.int32], list[str]]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -26,8 +26,8 @@ from modalrec.training.checkpoint import fingerprint
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Content = TypeVar("Content", str, bytes)
-Windows = Iterable[tuple[NDArray[np.int32], list[Content]]]
-"""Item indices and their contents, some at a time."""
+Windows = Callable[[], Iterable[tuple[NDArray[np.int32], list[Content]]]]
+"""Gives, with each call again, item indices and their contents, some at a time."""
 
 
 def require_modality(config: Config, modality: str) -> Config:
@@ -97,6 +97,7 @@ def embed(
 
     Returns:
         The artifact's statistics that are numbers: items, present, missing, distinct, dimension; and of lists vectors.
+        Also what the encoder spent, which is no statistic, since it is not the same when the stage is run again.
 
     Raises:
         UpstreamError: The encoder's weights are not there, or it gave vectors of a wrong shape or with numbers that are
@@ -104,8 +105,9 @@ def embed(
     """
     about: dict[str, Any] = {"encoder": config.encoder.name}
     if config.skip:
-        work, about = work._replace(windows=(), total=0), {"encoder": "none"}
+        work, about = work._replace(windows=lambda: (), total=0), {"encoder": "none"}
     n_items, words_VD = len(work.item_ids), None
+    spent: Mapping[str, float] = {}
     with tempfile.TemporaryFile(dir=artifact.folder) as store:
         if work.total:
             device = run.torch_device()
@@ -115,6 +117,8 @@ def embed(
                 encoder = work.keywords(encoder, device, about["precision"])
                 words_VD, about["form"] = encoder.words_VD, "keywords"
             about["weights"] = encoder.weights
+            encoder.expect(lambda: (contents for _, contents in work.windows()), run)
+            spent = encoder.spent
             key = sha256_json([fingerprint(run.stage, config, run.seed, inputs), about])
             rows_E, places_E, distinct = _encode(
                 work, store, encoder, Shards(run, key, encoder.dimension), config.batch_size, run
@@ -135,7 +139,7 @@ def embed(
         else:
             write_vectors(artifact.folder, found)
     artifact.statistics |= {**counts, **{name: value for name, value in about.items() if value}}
-    return {name: float(value) for name, value in counts.items()}
+    return {name: float(value) for name, value in {**counts, **spent}.items()}
 
 
 def _encode(
@@ -146,7 +150,7 @@ def _encode(
     known: dict[bytes, int] = {}
     restored = shards.restore(store.write)
     with run.progress("contents", work.total) as progress, ThreadPoolExecutor(1) as thread:
-        for rows, contents in work.windows:
+        for rows, contents in work.windows():
             digests = [_digest(content) for content in contents]
             fresh = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
             order = sorted(fresh.values(), key=lambda i: (len(contents[i]), i))
