@@ -15,7 +15,7 @@ from components.finetune.component import finetune
 from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from modalrec.errors import ConfigError
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "mp4sr"
 STAGES = ["ingest", "embed_text", "embed_image", "pretrain", "finetune", "evaluate"]
@@ -57,7 +57,7 @@ def pipeline(
     gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=STAGES)).outputs
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
-    texts = on_gpu(embed_text(dataset=dataset, config=config["embed_text"], seed=seed), gpu)
+    texts = on_gpu(with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed)), gpu)
     images = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu)
     made_from = {
         "dataset": dataset,

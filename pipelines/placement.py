@@ -19,6 +19,7 @@ STORE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105  (a name; Kubeflow Pipe
 STORE_CONFIG = "modalrec-store"
 STORE_VARIABLES = {"endpoint": "AWS_ENDPOINT_URL", "checkpoints": "MODALREC_CHECKPOINTS"}
 """From the config map's keys to what steps read."""
+OPENAI_SECRET = "modalrec-openai"  # noqa: S105  (a name)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,18 @@ def on_cpu(task: PipelineTask) -> PipelineTask:
         The step.
     """
     return _common(task, cpu="2", memory="4Gi", memory_limit="16Gi")
+
+
+def with_openai_key(task: PipelineTask) -> PipelineTask:
+    """Gives a step the key of OpenAI's interface, field `apikey` of its secret, where the namespace has that secret.
+
+    Args:
+        task: The step.
+
+    Returns:
+        The step.
+    """
+    return kubernetes.use_secret_as_env(task, OPENAI_SECRET, {"apikey": "OPENAI_API_KEY"}, optional=True)
 
 
 def _common(task: PipelineTask, cpu: str, memory: Any, memory_limit: Any) -> PipelineTask:

@@ -16,7 +16,7 @@ from components.fuse.component import fuse
 from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from components.quantize.component import quantize
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "laptop"
 
@@ -57,9 +57,8 @@ def pipeline(
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=[])).outputs
 
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
-    text_embeddings = on_gpu(embed_text(dataset=dataset, config=config["embed_text"], seed=seed), gpu).outputs[
-        "text_embeddings"
-    ]
+    texts = with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed))
+    text_embeddings = on_gpu(texts, gpu).outputs["text_embeddings"]
     image_embeddings = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu).outputs[
         "image_embeddings"
     ]

@@ -15,7 +15,7 @@ from components.finetune.component import finetune
 from components.fuse.component import fuse
 from components.ingest.component import ingest
 from modalrec.errors import ConfigError
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "session"
 STAGES = ["ingest", "embed_text", "embed_image", "fuse", "finetune", "evaluate"]
@@ -65,9 +65,8 @@ def pipeline(
         on_cpu(done).set_display_name("evaluate")
 
     with dsl.If(content == True, name="with content"):  # noqa: E712  (compiled, not evaluated here)
-        text_embeddings = on_gpu(embed_text(dataset=dataset, config=config["embed_text"], seed=seed), gpu).outputs[
-            "text_embeddings"
-        ]
+        texts = with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed))
+        text_embeddings = on_gpu(texts, gpu).outputs["text_embeddings"]
         image_embeddings = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu).outputs[
             "image_embeddings"
         ]

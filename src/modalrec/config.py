@@ -57,8 +57,8 @@ def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> 
     merged = _layered(cls.defaults(merged), layers)
     if places := _secrets(merged, where):
         raise ConfigError(
-            f"{', '.join(places)}: looks like a secret key, and settings are written into manifests and logs; set it as an "
-            "environment variable, take it out of the settings, and change the key if they were stored"
+            f"{', '.join(places)}: looks like a secret key, and settings are written into manifests and logs; take it "
+            "out, set it as an environment variable, and change the key if the settings were stored"
         )
     try:
         return cls.model_validate(merged)

@@ -1,4 +1,4 @@
-"""Faults of a server of embeddings: finished requests are kept, a rerun pays for the rest alone, rows are never mixed."""
+"""Faults of a server of embeddings: finished requests are kept, a rerun pays for the rest alone, rows never mix."""
 
 import os
 import signal
@@ -112,7 +112,7 @@ def test_faults_of_the_transport(kind: str, times: int, tmp_path: Path) -> None:
             expect(encoder, tmp_path)
             np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected(TEXTS), atol=1e-7)
             return
-        with pytest.raises(UpstreamError, match="does not answer, 3 attempts|damaged answers"):
+        with pytest.raises(UpstreamError, match=r"does not answer, 3 attempts|damaged answers"):
             expect(encoder, tmp_path)
         proxy.faults.clear()
         again = build(server, **settings)
@@ -150,7 +150,8 @@ import sys
 from modalrec.encoders.openai import OpenAI, OpenAIConfig
 from modalrec.run import Run
 url, folder, api = sys.argv[1:]
-config = OpenAIConfig(base_url=url, model="own", dimensions=32, request_texts=8, concurrency=1, api=api, poll_seconds=0.05)
+asked = {"base_url": url, "model": "own", "dimensions": 32, "request_texts": 8, "concurrency": 1}
+config = OpenAIConfig(**asked, api=api, poll_seconds=0.05)
 texts = [f"film {number} of a series" for number in range(40)]
 OpenAI(config, "cpu").expect(lambda: [texts], Run("embed_text", checkpoints=folder, quiet=True))
 """
@@ -221,9 +222,8 @@ def test_a_batch_that_failed_whole_is_not_taken_for_the_next_one(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["nan", "zero", "short", "extra"])
 def test_rows_of_a_batch_are_checked(kind: str, tmp_path: Path) -> None:
-    with served(Trouble(kind, after=2)) as server:
-        with pytest.raises(UpstreamError, match="damaged answers"):
-            expect(build(server, api="batch", poll_seconds=0.01), tmp_path)
+    with served(Trouble(kind, after=2)) as server, pytest.raises(UpstreamError, match="damaged answers"):
+        expect(build(server, api="batch", poll_seconds=0.01), tmp_path)
 
 
 @pytest.mark.parametrize("path", ["/files", "/batches", "/content"])

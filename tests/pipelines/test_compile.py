@@ -72,6 +72,17 @@ def test_gpu_stages_ask_for_gpus_and_others_do_not(golden: list[dict[str, Any]])
             assert platform[label]["emptyDirMounts"][0]["medium"] == "Memory"
 
 
+def test_texts_may_be_sent_where_the_namespace_has_a_key(golden: list[dict[str, Any]]) -> None:
+    platform = golden[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    with_key = {
+        label: secret["optional"]
+        for label, spec in platform.items()
+        for secret in spec["secretAsEnv"]
+        if {"secretKey": "apikey", "envVar": "OPENAI_API_KEY"} in secret["keyToEnv"]
+    }
+    assert with_key == {"exec-embed-text": True}
+
+
 def test_every_task_is_tried_again(golden: list[dict[str, Any]]) -> None:
     dags = [golden[0]["root"]["dag"], *(c["dag"] for c in golden[0]["components"].values() if "dag" in c)]
     tasks = {name: task for dag in dags for name, task in dag["tasks"].items() if not name.startswith("condition")}

@@ -13,6 +13,7 @@ from modalrec.run import Run
 from modalrec.stages import embed_text as module
 from modalrec.stages.embed_text import WINDOW, Config, embed_text
 from modalrec.stages.embedding import resolve_precision
+from modalrec.testing.openai_server import served
 from tests.encoders.small import folder_of
 from tests.stages.small import write_dataset
 
@@ -195,3 +196,40 @@ def test_a_modality_that_is_skipped_counts_as_missing_and_loads_nothing(dataset:
     found = embed_text(dataset, tmp_path / "text", config=config, run=RUN)
     assert (found["present"], found["dimension"]) == (0, 1)
     assert read_manifest(tmp_path / "text", "embeddings").statistics["encoder"] == "none"
+
+
+def test_the_server_is_told_of_all_texts_before_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 16)
+    dataset = write_dataset(tmp_path / "dataset", [None if row == 3 else f"film {row % 40}" for row in range(60)])
+    run = Run("embed_text", device="cpu", quiet=True, checkpoints=str(tmp_path / "checkpoints"))
+    with served() as server:
+        encoder = {"name": "openai", "base_url": server.url, "model": "own", "dimensions": 16, "max_tokens": 90}
+        with pytest.raises(ConfigError, match=r"40 texts have about 100 tokens, .* above 90; set it to 100"):
+            embed_text(dataset, tmp_path / "out", config=resolve(Config, {"encoder": encoder}), run=run)
+        assert not (tmp_path / "out").exists()
+        encoder["max_tokens"] = 100
+        metrics = embed_text(dataset, tmp_path / "out", config=resolve(Config, {"encoder": encoder}), run=run)
+        again = embed_text(dataset, tmp_path / "again", config=resolve(Config, {"encoder": encoder}), run=run)
+        assert max(server.paid.values()) == 1
+    assert (metrics["items"], metrics["present"], metrics["distinct"], metrics["dimension"]) == (60, 59, 40, 16)
+    assert (metrics["paid_texts"], again["paid_texts"]) == (40, 0)
+    digests = {read_manifest(tmp_path / name, "embeddings").digest for name in ("out", "again")}
+    assert len(digests) == 1, "what was paid is no part of what was made"
+
+
+def test_the_fallback_encodes_where_the_key_is_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    dataset = write_dataset(tmp_path / "dataset", ["a", "b"])
+    settings = {"encoder": {"name": "openai"}, "fallback": {"name": "hashing", "dimension": 8}}
+    run = Run("embed_text", device="cpu")
+    embed_text(dataset, tmp_path / "out", config=resolve(Config, settings), run=run)
+    assert "openai: OPENAI_API_KEY is not set; the fallback hashing encodes instead" in capsys.readouterr().err
+    manifest = read_manifest(tmp_path / "out", "embeddings")
+    assert manifest.config["encoder"] == {"name": "hashing", "dimension": 8}
+    assert manifest.statistics["encoder"] == "hashing"
+    with pytest.raises(UpstreamError, match="OPENAI_API_KEY is not set"):
+        embed_text(dataset, tmp_path / "none", config=resolve(Config, {"encoder": {"name": "openai"}}), run=run)
+    with pytest.raises(ConfigError, match=r"fallback.*does not encode text"):
+        resolve(Config, {"fallback": {"name": "efficientnet"}})

@@ -175,8 +175,8 @@ def vector_of(numbers_W: NDArray[np.float32], width: int | None, dimension: int)
     """The first D numbers, as a vector of length 1; see `rows_of`."""
     if len(numbers_W) < dimension or width not in (None, len(numbers_W)):
         raise UpstreamError(
-            f"the server sends vectors of length {len(numbers_W)}, and dimensions={dimension}; set encoder.dimensions to "
-            "its length, or encoder.shorten=client to cut longer ones here"
+            f"the server sends vectors of length {len(numbers_W)}, and dimensions={dimension}; set encoder.dimensions "
+            "to its length, or encoder.shorten=client to cut longer ones here"
         )
     vector_D = numbers_W[:dimension].astype(np.float64)
     norm = float(np.linalg.norm(vector_D))

@@ -1,4 +1,4 @@
-"""Vectors that were paid for, by the digest of the text they are of: kept where checkpoints are, never asked for twice."""
+"""Vectors that were paid for, by the digest of their text: kept where checkpoints are, and never asked for twice."""
 
 import hashlib
 import os

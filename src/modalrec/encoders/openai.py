@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from modalrec.artifacts.files import sha256_json
 from modalrec.config import Config
 from modalrec.encoders import Encoder
-from modalrec.encoders._openai_key import HOST, KEY, checked_url, host_of, missing_key
+from modalrec.encoders._openai_key import HOST, checked_url, host_of, missing_key
 from modalrec.encoders._token_estimates import BATCH_DISCOUNT, PRICES, cut_to, estimated_tokens
 from modalrec.encoders._vector_cache import VectorCache, digest_of_text
 from modalrec.errors import ConfigError, UpstreamError
@@ -198,7 +198,7 @@ class OpenAI(Encoder):
         return count
 
     def _ask(self, texts: Mapping[bytes, str], advance: Callable[[int], object]) -> None:
-        """Requests of some texts each, several at once; each is kept when it is there, and the first fatal error ends."""
+        """Requests of some texts each, several at once; each is kept when it is there, and a fatal error ends all."""
         from modalrec.encoders._openai_service import Stopped
 
         self.service.stop.clear()

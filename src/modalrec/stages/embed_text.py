@@ -33,7 +33,7 @@ class Config(configs.Config):
             vectors are float32 always.
         max_sentences: 1 encodes a text whole. More gives a list of vectors, one for each of so many first sentences,
             for models that read such lists (mp4sr takes 10); `fuse` and `quantize` do not.
-        fallback: Another encoder of texts, for a machine that cannot use the first, since its key is not set for example.
+        fallback: Another encoder of texts, for a machine that cannot use the first, for example since a key is not set.
             The run says so, and its manifest has the fallback as the encoder.
         skip: Encode nothing: all items count as without texts, and `fuse` goes by the other modality alone.
     """

@@ -1,7 +1,7 @@
 """A server of OpenAI's embeddings interface on loopback, with its faults: for encoders that ask such servers.
 
-It answers `/embeddings`, `/files` and `/batches` with vectors of hashed words, so that related texts are near, and counts
-what a real one would charge for. Faults of the transport alone are `modalrec.testing.faults.faulty`'s, before it.
+It answers `/embeddings`, `/files` and `/batches` with vectors of hashed words, so that related texts are near, and
+counts what a real one would charge for. Faults of the transport alone are those of `modalrec.testing.faults.faulty`.
 """
 
 import base64
@@ -29,9 +29,10 @@ class Trouble:
 
     Attributes:
         kind: `status` (an error of this HTTP status and code), `truncate` (half of the JSON as if it were all), `list`
-            (valid JSON of another form), or one of `ROWS`: rows missing at the end, in another order, not finite, zero, of
-            another length, one twice instead of another, of an index that is none, or one more than asked for. In batches:
-            `partly` (every third text fails), `expired` (the last half is not worked off), `failed` (the batch is refused).
+            (valid JSON of another form), or one of `ROWS`: rows missing at the end, in another order, not finite, zero,
+            of another length, one twice instead of another, of an index that is none, or one more than asked for. In
+            batches: `partly` (every third text fails), `expired` (the last half is not worked off), `failed` (the
+            batch is refused).
         times: How often to fail; -1 for ever.
         after: Requests that go well before.
         status: For `status`.
@@ -170,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.files[name] = _uploaded(self.headers["Content-Type"], content)
                 return self._json({"id": name, "object": "file", "purpose": "batch", "filename": "x.jsonl"})
             name = f"job-{len(self.server.batches)}"
-            batch = {"id": name, "object": "batch", "status": "in_progress", "looks": self.server.polls}
+            batch: dict[str, Any] = {"id": name, "object": "batch", "status": "in_progress", "looks": self.server.polls}
             self.server.batches[name] = batch | json.loads(content)
             return self._json(self.server.batches[name])
 
@@ -196,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.keys.add(self.headers.get("Authorization", ""))
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            error = {"message": f"Incorrect API key provided: {given}.", "code": "invalid_api_key"}
+            error: dict[str, Any] = {"message": f"Incorrect API key provided: {given}.", "code": "invalid_api_key"}
             self._answer(401, json.dumps({"error": error}).encode())
             return True
         trouble = self.server.take(("status",))
@@ -258,5 +259,5 @@ def _uploaded(kind: str, content: bytes) -> bytes:
     form = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + content)
     for part in form.walk():
         if part.get_filename():
-            return bytes(part.get_payload(decode=True))  # type: ignore[arg-type]
+            return bytes(part.get_payload(decode=True))
     raise ValueError("no file in the form")
