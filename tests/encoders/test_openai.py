@@ -156,6 +156,34 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
     assert not [text for text in shown if KEY in text]
 
 
+@pytest.mark.parametrize("given", [f"{KEY}\n", f"  {KEY}\r\n"])
+def test_the_line_end_of_a_secret_is_no_part_of_the_key(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    with served(key=KEY) as server:
+        assert build(server).encode_texts(["a"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    "given", ["sk-\u00e9t\u00e9-0123456789abcdef", "sk-two words 0123456789", "sk-a\nb-0123456789abcdef"]
+)
+def test_a_key_that_cannot_be_one_is_not_sent_or_shown(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    with (
+        served() as server,
+        pytest.raises(UpstreamError, match="OPENAI_API_KEY holds characters that no key has") as caught,
+    ):
+        build(server)
+    assert given[:5] not in str(caught.value)
+
+
+def test_a_cache_may_be_shared_by_models(tmp_path: Path) -> None:
+    with served() as server:
+        for model in ("own", "another"):
+            expect(build(server, model=model, cache=str(tmp_path)), None, TEXTS[:1])
+        expect(build(server, cache=str(tmp_path)), None, TEXTS[:1])
+        assert server.paid[TEXTS[0]] == 2
+
+
 def test_openai_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     config = OpenAIConfig()
     assert OpenAI.unavailable(config) == "OPENAI_API_KEY is not set"

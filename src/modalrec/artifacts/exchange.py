@@ -19,6 +19,7 @@ from modalrec.errors import DataError, Problems
 # R rows of a file, L codes of a semantic ID, D length of a vector.
 
 TOKEN = re.compile(r"<([a-z]+)_(\d{1,9})>")
+VECTORS = "embedding"
 METADATA = b"modalrec"
 """In parquet: the codes of each level, which the codes alone do not tell."""
 MEND = "Write the file again"
@@ -59,28 +60,34 @@ def read_code_file(path: Path, ids: Path | None = None) -> Rows:
     return rows._replace(values=rows.values.astype(np.int32))
 
 
-def read_vector_file(path: Path, ids: Path | None = None) -> Rows:
+def read_vector_file(path: Path, ids: Path | None = None, column: str = VECTORS) -> Rows:
     """Reads vectors [R, D] of float16, float32 or float64.
 
     Args:
-        path: `.npy` [R, D], or `.parquet` with the columns `item_id`, `embedding` and perhaps `present`.
+        path: `.npy` [R, D], or `.parquet` with the columns `item_id`, that of the vectors, and perhaps `present`.
         ids: The rows' names, for `.npy`.
+        column: The column of the vectors, such as `txt_emb_GPT` of MMCTR's `item_feature_gpt.parquet`.
 
     Raises:
         DataError: The file is of no such form.
     """
-    rows = _read(path, ids, "embedding", None)
+    rows = _read(path, ids, column, None)
     if not np.issubdtype(rows.values.dtype, np.floating) or rows.values.dtype.itemsize > 8:
         raise DataError(f"{path}: holds {rows.values.dtype}; vectors are float16, float32 or float64. {MEND}")
     return rows
 
 
 def read_ids(path: Path) -> list[str]:
-    """The names of rows: one a line, or a JSON list of texts or whole numbers (`.json`).
+    """The names of rows: one a line, a JSON list of texts or whole numbers (`.json`), or `item_id` of a table.
+
+    The table (`.parquet`) is for files whose rows follow one, as those of MMCTR's `gpt_embedding.npy` follow
+    `item_feature.parquet`.
 
     Raises:
-        DataError: The file is of neither form, or a name is empty.
+        DataError: The file is of no such form, or a name is empty.
     """
+    if path.suffix == ".parquet":
+        return read_item_table(path).column("item_id").cast(pa.string()).to_pylist()
     text = _text(path)
     if path.suffix == ".json":
         found = _json(path, text)
@@ -93,6 +100,25 @@ def read_ids(path: Path) -> list[str]:
     problems.extend([f"row {row + 1}" for row, name in enumerate(names) if not name.strip()], "is empty")
     problems.raise_if_any("Give every row its id")
     return names
+
+
+def read_item_table(path: Path) -> pa.Table:
+    """Reads a table of items, with all its columns.
+
+    Raises:
+        DataError: It is no parquet, has no column `item_id`, or that is not filled with texts or whole numbers.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
+    if "item_id" not in table.column_names:
+        raise DataError(f"{path}: no column item_id; it has {', '.join(table.column_names)}. {MEND}")
+    ids = table["item_id"]
+    texts = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
+    if ids.null_count or not (texts or pa.types.is_integer(ids.type)):
+        raise DataError(f"{path}: item_id is {ids.type} with {ids.null_count} empty cells; it holds names. {MEND}")
+    return table
 
 
 def read_numbers(path: Path) -> dict[str, str]:
@@ -208,13 +234,11 @@ def _read_npy(path: Path, column: str) -> Rows:
 
 
 def _read_parquet(path: Path, column: str) -> Rows:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
-    missing = [name for name in ("item_id", column) if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.column_names)}. {MEND}")
+    table = read_item_table(path)
+    if column not in table.column_names:
+        raise DataError(
+            f"{path}: no column {column}; it has {', '.join(table.column_names)}. {MEND}, or name another column"
+        )
     lists = table[column].combine_chunks()
     lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
     kind = lists.type
@@ -223,8 +247,8 @@ def _read_parquet(path: Path, column: str) -> Rows:
     flat = lists.flatten()
     width = len(flat) // max(len(lists), 1)
     lengths = {len(one) for one in lists} if not pa.types.is_fixed_size_list(kind) else {width}
-    if lists.null_count or flat.null_count or table["item_id"].null_count or lengths != {width}:
-        raise DataError(f"{path}: {column} or item_id has empty cells, or lists of several lengths. {MEND}")
+    if lists.null_count or flat.null_count or lengths != {width}:
+        raise DataError(f"{path}: {column} has empty cells, or lists of several lengths. {MEND}")
     try:
         keys = table["item_id"].cast(pa.string()).to_pylist()
         values = flat.to_numpy(zero_copy_only=False).reshape(len(lists), width)

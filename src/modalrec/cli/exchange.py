@@ -96,6 +96,9 @@ def _import_embeddings(
     dimension: Annotated[
         int | None, typer.Option("--dimension", min=1, metavar="NUMBER", help="Refuse vectors of another length.")
     ] = None,
+    column: Annotated[
+        str, typer.Option("--column", metavar="NAME", help="Of .parquet, the column of the vectors.")
+    ] = "embedding",
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read a pickle of lists of vectors an item, as data alone.")
     ] = False,
@@ -107,7 +110,8 @@ def _import_embeddings(
     """
     from modalrec.stages.exchange import EmbeddingsConfig, import_embeddings
 
-    given = {"keys": keys, "extra": extra, "missing": missing, "dimension": dimension, "allow_pickle": allow_pickle}
+    given = {"keys": keys, "extra": extra, "missing": missing, "dimension": dimension, "column": column}
+    given |= {"allow_pickle": allow_pickle}
     config = resolve(EmbeddingsConfig, given, where="import embeddings")
     with ExitStack() as stack:
         target = stack.enter_context(delivered(embeddings))
@@ -140,15 +144,26 @@ def _export_embeddings(
     embeddings: Annotated[str, typer.Option("--embeddings", metavar="PLACE", help="Input: the artifact.")],
     ids: IdTarget = None,
     dtype: Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32 or float16.")] = "float32",
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", metavar="FILE", help="A .parquet with item_id: its rows, and in .parquet its columns."),
+    ] = None,
+    column: Annotated[
+        str, typer.Option("--column", metavar="NAME", help="With --like, what the vectors' column is called.")
+    ] = "embedding",
+    missing: Annotated[
+        str, typer.Option("--missing", metavar="WHAT", help="With --like, items without a vector: error, or zero.")
+    ] = "error",
 ) -> None:
-    """Write embeddings as .npy with its ids, or as .parquet.
+    """Write embeddings as .npy with its ids, or as .parquet; or in the rows of a table, as MMCTR's files are.
 
-    Example: modalrec export embeddings text.npy --embeddings out/text_embeddings --dtype float16
+    Example: modalrec export embeddings item_feature_gpt.parquet --embeddings out/text_embeddings
+    --like item_feature.parquet --column txt_emb_GPT --missing zero
     """
     from modalrec.stages.exchange import export_embeddings
 
     with localized(embeddings) as folder:
-        export_embeddings(folder, file, dtype=dtype, ids=ids)
+        export_embeddings(folder, file, dtype=dtype, ids=ids, like=like, column=column, missing=missing)
 
 
 def _inputs(stack: ExitStack, **places: str | None) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Encoders turn item texts and item pictures into vectors. One file is one encoder; see `Encoder`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +27,7 @@ class Encoder(ABC):
     modalities: ClassVar[frozenset[str]]
     dimension: int
     weights: str = ""
-    spent: Mapping[str, float] = {}
+    spent: dict[str, float] = {}
 
     @abstractmethod
     def __init__(self, config: Any, device: str, modality: str, precision: str) -> None:

@@ -30,12 +30,12 @@ ALIVE = ("validating", "in_progress", "finalizing", "completed")
 class Failed(NamedTuple):
     """What batches did not give: how many texts, and what the service said of the first."""
 
-    count: int = 0
+    texts: int = 0
     said: str = ""
 
-    def plus(self, count: int, said: str) -> "Failed":
+    def plus(self, texts: int, said: str) -> "Failed":
         """With further ones."""
-        return Failed(self.count + count, self.said or said)
+        return Failed(self.texts + texts, (self.said or said) if self.texts + texts else "")
 
 
 class Batches:
@@ -80,9 +80,9 @@ class Batches:
             UpstreamError: The service refuses, or some texts failed; the vectors of all others are kept.
         """
         failed = self._collect([self._submit(lines) for lines in _files(windows, self.request)])
-        if failed.count:
+        if failed.texts:
             raise UpstreamError(
-                f"{self.service.host}: {failed.count:,} texts failed in their batches (the first: {failed.said}); all "
+                f"{self.service.host}: {failed.texts:,} texts failed in their batches (the first: {failed.said}); all "
                 "others are kept, and the same command asks for the rest alone"
             )
 

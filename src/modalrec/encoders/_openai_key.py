@@ -12,11 +12,16 @@ def host_of(base_url: str) -> str:
     return urlsplit(base_url).netloc
 
 
+def key() -> str:
+    """The key, without the line's end that secrets often have; empty where there is none."""
+    return os.environ.get(KEY, "").strip()
+
+
 def missing_key(base_url: str) -> str:
     """Why requests cannot be sent: the key that OpenAI asks for is not set; empty for servers of one's own."""
-    if os.environ.get(KEY) or host_of(base_url) != HOST:
-        return ""
-    return f"{KEY} is not set"
+    if not (key().isascii() and key().isprintable()) or " " in key():
+        return f"{KEY} holds characters that no key has"
+    return "" if key() or host_of(base_url) != HOST else f"{KEY} is not set"
 
 
 def checked_url(base_url: str) -> str:

@@ -6,7 +6,6 @@ The SDK's own retries are off: they try again where no quota is left, and know n
 import base64
 import json
 import math
-import os
 import random
 import threading
 import time
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from openai import APIConnectionError, APIError, APIStatusError, OpenAI
 from tenacity import RetryCallState, Retrying, sleep_using_event, stop_after_attempt, stop_any, stop_when_event_set
 
-from modalrec.encoders._openai_key import KEY, host_of
+from modalrec.encoders._openai_key import KEY, host_of, key
 from modalrec.errors import UpstreamError
 
 # B texts of a request, D length of a vector.
@@ -53,7 +52,7 @@ class Service:
         self, base_url: str, attempts: int, timeout: float, requests_per_minute: float, tokens_per_minute: float
     ) -> None:
         # Without a key of the server's the SDK still wants one.
-        self._key = os.environ.get(KEY, "")
+        self._key = key()
         self.client = OpenAI(api_key=self._key or "none", base_url=base_url, max_retries=0, timeout=timeout)
         self.host = host_of(base_url)
         self.attempts = attempts

@@ -5,6 +5,7 @@ below a ceiling; what is paid for is kept at once, by the digest of the text, be
 asked for again, whatever ends the run; and the key comes from the environment alone.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal
@@ -127,9 +128,8 @@ class OpenAI(Encoder):
             ConfigError: They are estimated to cost more than the ceiling.
             UpstreamError: The server refuses, has no quota left, or fails for long; finished vectors are kept.
         """
-        place = self.config.cache or (
-            f"{run.checkpoints.rstrip('/')}/openai/{self.weights[:32]}" if run.checkpoints else None
-        )
+        base = self.config.cache or (f"{run.checkpoints.rstrip('/')}/openai" if run.checkpoints else None)
+        place = f"{base.rstrip('/')}/{self.weights[:32]}" if base else None
         if place is None:
             run.say(
                 "nothing is kept if this run fails: it has no checkpoints; set encoder.cache to a folder or s3:// URI"
@@ -193,7 +193,7 @@ class OpenAI(Encoder):
         if config.max_cost is not None and cost > config.max_cost:
             raise ConfigError(
                 f"encoder.max_cost: {count:,} texts have {told}, above {config.max_cost:g} USD; set it to "
-                f"{cost * 1.01:.2f} to send them"
+                f"{math.ceil(100 * cost) / 100:.2f} to send them"
             )
         return count
 

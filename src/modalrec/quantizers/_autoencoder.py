@@ -28,6 +28,11 @@ from modalrec.quantizers import Quantizer
 from modalrec.quantizers._networks import Components, ResidualPerceptron
 from modalrec.training.kmeans import BLOCK_ROWS
 
+FIRST_NUMBERS = 2**26
+"""Numbers of hidden vectors that codes start from, 256 MiB: those of 65,536 items of 1,024 each, or of fewer items."""
+BLOCK_NUMBERS = 2**24
+"""Numbers of hidden vectors of a block."""
+
 # N items of a batch, D input dimension, C components, W width of the hidden vector, P of a collaborative one, L levels.
 
 
@@ -40,6 +45,8 @@ class AutoencoderConfig(Config):
         components: Principal components that the networks see (256 hold 85 to 98 % of the variance of EfficientNet
             and MiniLM vectors, and a step on vectors of 1,664 takes half the time); null gives them the vectors
             themselves, as all publications do.
+        linear: A linear map beside the perceptrons, which publications do not have; with components it starts as their
+            projection.
         norm: LayerNorm in the hidden layers (UniGenRec has it, TIGER and LC-Rec do not).
         dropout: In the hidden layers (UniGenRec .1, TIGER and LC-Rec 0).
         precision: Of products in training: bfloat16 takes about half the time where the processor has such products
@@ -52,6 +59,7 @@ class AutoencoderConfig(Config):
     name: str
     hidden: tuple[PositiveInt, ...] = (512, 256)
     components: PositiveInt | None = 256
+    linear: bool = True
     norm: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -79,11 +87,13 @@ class Autoencoder(Quantizer):
 
     def __init__(self, config: Any, dimension: int, width: int) -> None:
         super().__init__(config, dimension)
+        self.width = width
         self.inputs = Components(dimension, config.components)
         project = config.components is not None
         widths = [self.inputs.width, *config.hidden, width]
-        self.encoder = ResidualPerceptron(widths, project, config.norm, config.dropout)
-        self.decoder = ResidualPerceptron(widths[::-1], project, config.norm, config.dropout)
+        form = project, config.norm, config.dropout, config.linear
+        self.encoder = ResidualPerceptron(widths, *form)
+        self.decoder = ResidualPerceptron(widths[::-1], *form)
         self.align = nn.Linear(width, config.collaborative_width, bias=False) if config.alignment else None
 
     @abstractmethod
@@ -108,7 +118,7 @@ class Autoencoder(Quantizer):
         training = self.training
         self.eval()  # without dropout
         self.inputs.fit(vectors_ND)
-        self.fit_codes(self.encoder(self.inputs(vectors_ND)))
+        self.fit_codes(self.encoder(self.inputs(vectors_ND[: max(1, FIRST_NUMBERS // self.width)])))
         self.train(training)
 
     def loss(self, batch: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -139,12 +149,17 @@ class Autoencoder(Quantizer):
     @torch.no_grad()
     def encode(self, vectors_ND: Tensor) -> Tensor:
         """The nearest codes; in blocks, so that memory does not grow with N."""
-        return torch.cat([self.choose(self.encoder(self.inputs(block))) for block in vectors_ND.split(BLOCK_ROWS)])
+        blocks = vectors_ND.split(self._block_rows())
+        return torch.cat([self.choose(self.encoder(self.inputs(block))) for block in blocks])
 
     @torch.no_grad()
     def decode(self, codes_NL: Tensor) -> Tensor:
-        """What the decoder makes of the codes."""
-        return self.inputs.back(self.decoder(self.stand_for(codes_NL)))
+        """What the decoder makes of the codes; in blocks as well."""
+        blocks = codes_NL.split(self._block_rows())
+        return torch.cat([self.inputs.back(self.decoder(self.stand_for(block))) for block in blocks])
+
+    def _block_rows(self) -> int:
+        return min(BLOCK_ROWS, max(1, BLOCK_NUMBERS // self.width))
 
 
 def _alignment(found_NP: Tensor, partners_NP: Tensor) -> Tensor:

@@ -56,20 +56,23 @@ class Components(nn.Module):
 
 
 class ResidualPerceptron(nn.Module):
-    """A linear map plus a multilayer perceptron with ReLU.
+    """A linear map plus a multilayer perceptron with ReLU, or the perceptron alone.
 
     Args:
         widths: From the input's to the output's.
         project: Start as the projection onto the leading inputs, which are principal components.
         norm: LayerNorm before each ReLU.
         dropout: Share of hidden numbers that a training step leaves out.
+        linear: Whether there is a linear map.
     """
 
-    def __init__(self, widths: list[int], project: bool = True, norm: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self, widths: list[int], project: bool = True, norm: bool = False, dropout: float = 0.0, linear: bool = True
+    ) -> None:
         super().__init__()
-        self.linear = nn.Linear(widths[0], widths[-1])
+        self.linear = nn.Linear(widths[0], widths[-1]) if linear else None
         last = nn.Linear(widths[-2], widths[-1])
-        if project:
+        if project and self.linear is not None:
             nn.init.eye_(self.linear.weight)
             nn.init.zeros_(self.linear.bias)
             with torch.no_grad():
@@ -83,7 +86,8 @@ class ResidualPerceptron(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[N, first width] to [N, last width]."""
-        return self.linear(inputs) + self.perceptron(inputs)
+        through: Tensor = self.perceptron(inputs)
+        return through if self.linear is None else through + self.linear(inputs)
 
 
 class Dropout(nn.Module):

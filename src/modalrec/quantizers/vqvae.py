@@ -9,15 +9,17 @@ and passes the decoder's gradient straight through to E(x). The middle term goes
 slot is the classic form; several are a learnt product quantizer, whose slots may share their codebook, as the places of
 a picture do in the paper.
 
-Published settings: codebook_size=512 components=null with ema for the paper's later results (decay .99); one slot of
-1,024 codes per modality for click-through rates.
+Published settings: codebook_size=512 components=null linear=false with ema for the paper's later results (decay .99).
+For click-through rates, github.com/Hsyy04/WWW25MMCTR (2025) has for each modality 512 slots that share 1,024 codes of
+256 numbers, and both penalties as means over the hidden vector, the codes' by half, the other by .1: `mmctr_vqvae`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
+from torch.nn import functional as F
 
 from modalrec.quantizers._autoencoder import Autoencoder, Coded
 from modalrec.quantizers._codebooks import CodebookConfig, Codebooks
@@ -32,12 +34,16 @@ class VqvaeConfig(CodebookConfig):
         slots: Codes per item, M.
         width: Length of a slot, W (the paper's 64).
         shared: One codebook for all slots instead of one for each.
+        penalty: Penalties are sums over the hidden vector's numbers (van den Oord et al.) or means (MMCTR).
+        codebook_weight: Of the codes' penalty (MMCTR .5); AdamW does not see it but for the commitment beside it.
     """
 
     name: Literal["vqvae"] = "vqvae"
     slots: PositiveInt = 4
     width: PositiveInt = 16
     shared: bool = False
+    penalty: Literal["sum", "mean"] = "sum"
+    codebook_weight: float = Field(1.0, gt=0)
 
 
 class Vqvae(Autoencoder):
@@ -66,40 +72,76 @@ class Vqvae(Autoencoder):
             self.codebooks.fit(book, inputs_NW)
 
     def code(self, hidden_NW: Tensor) -> Coded:
-        """The nearest codes, slot by slot; codebook and commitment terms have equal values."""
-        by_gradient = self.config.learning == "gradient"
-        codebooks = self.codebooks.codes_LVW.unbind(0)
-        penalty, coded, chosen = hidden_NW.new_zeros(()), [], []
-        for book, inputs_NW in enumerate(self._by_codebook(hidden_NW)):
-            labels_N = self.codebooks.nearest(book, inputs_NW.detach())
-            codes_NW = codebooks[book].index_select(0, labels_N)
-            chosen.append((inputs_NW.detach(), labels_N))
-            if by_gradient:
-                penalty = penalty + (inputs_NW.detach() - codes_NW).pow(2).sum()
-            penalty = penalty + self.config.commitment * (inputs_NW - codes_NW.detach()).pow(2).sum()
-            coded.append(codes_NW.detach())
+        """The nearest codes, slot by slot; codebook and commitment terms have equal values but for their weights."""
+        config = self.config
+        weight = config.codebook_weight if config.learning == "gradient" else 0.0
+        inputs, codes = self._by_codebook(hidden_NW), self.codebooks.codes_LVW
+        labels = torch.stack([self.codebooks.nearest(book, part) for book, part in enumerate(inputs.detach())])
+        coded, squares = _Nearest.apply(inputs, codes, labels, weight, config.commitment)
+        chosen = list(zip(inputs.detach(), labels, strict=True))
         self.codebooks.learn(chosen)
-        summed = self._joined(torch.stack(coded), len(hidden_NW))
-        through_NW = hidden_NW + (summed - hidden_NW).detach()
-        return Coded(through_NW, penalty / len(hidden_NW), self.codebooks.diversity(chosen))
+        scale = self.inputs.width / self.width if config.penalty == "mean" else 1.0
+        penalty = squares * (scale / len(hidden_NW))
+        return Coded(self._joined(coded, len(hidden_NW)), penalty, self.codebooks.diversity(chosen))
 
     def choose(self, hidden_NW: Tensor) -> Tensor:
         """The nearest code of each slot."""
         labels = [self.codebooks.nearest(book, part) for book, part in enumerate(self._by_codebook(hidden_NW))]
-        return torch.stack(labels).view(self.config.slots, len(hidden_NW)).T
+        if self.config.shared:
+            return labels[0].view(len(hidden_NW), self.config.slots)
+        return torch.stack(labels, 1)
 
     def stand_for(self, codes_NL: Tensor) -> Tensor:
         """The codes, each in its slot."""
-        books = torch.arange(self.config.slots, device=codes_NL.device) * (not self.config.shared)
+        if self.config.shared:
+            return self._joined(self.codebooks.codes_LVW[0][codes_NL.reshape(-1)], len(codes_NL))
+        books = torch.arange(self.config.slots, device=codes_NL.device)
         return self._joined(self.codebooks.codes_LVW[books[:, None], codes_NL.T], len(codes_NL))
 
     def _by_codebook(self, hidden_NW: Tensor) -> Tensor:
-        """Slots [M, N, W], or [1, M x N, W] where they share a codebook.
+        """Slots [M, N, W], or [1, N x M, W] where they share a codebook.
 
-        A slot takes every M-th number: the leading components, which come first, are dealt out evenly.
+        A slot takes every M-th number where the leading components come first, so that they are dealt out evenly;
+        otherwise consecutive ones, which need not be moved.
         """
-        slots_MNW = hidden_NW.view(len(hidden_NW), self.config.width, self.config.slots).permute(2, 0, 1)
-        return slots_MNW.reshape(len(self.codebooks.codes_LVW), -1, self.config.width)
+        n, slots, width = len(hidden_NW), self.config.slots, self.config.width
+        slots_NMW = hidden_NW.view(n, width, slots).mT if self._dealt else hidden_NW.view(n, slots, width)
+        return slots_NMW.reshape(1, -1, width) if self.config.shared else slots_NMW.transpose(0, 1)
 
     def _joined(self, parts: Tensor, n: int) -> Tensor:
-        return parts.view(self.config.slots, n, self.config.width).permute(1, 2, 0).reshape(n, -1)
+        slots, width = self.config.slots, self.config.width
+        slots_NMW = parts.view(n, slots, width) if self.config.shared else parts.view(slots, n, width).transpose(0, 1)
+        return (slots_NMW.mT if self._dealt else slots_NMW).reshape(n, -1)
+
+    @property
+    def _dealt(self) -> bool:
+        return self.config.linear and self.config.components is not None
+
+
+class _Nearest(torch.autograd.Function):
+    """Codes in place of inputs, and the squares of their differences, weighted, summed.
+
+    The gradient of the codes goes through to the inputs. What is kept for it, the decoder keeps anyhow.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs_LNW: Tensor, codes_LVW: Tensor, labels_LN: Tensor, codebook: float, commitment: float
+    ) -> tuple[Tensor, Tensor]:
+        coded_LNW = torch.stack([codes_VW[labels_N] for codes_VW, labels_N in zip(codes_LVW, labels_LN, strict=True)])
+        ctx.save_for_backward(inputs_LNW, coded_LNW, labels_LN)
+        ctx.weights, ctx.codes = (codebook, commitment), codes_LVW.shape
+        return coded_LNW, (codebook + commitment) * F.mse_loss(inputs_LNW, coded_LNW, reduction="sum")
+
+    @staticmethod
+    def backward(ctx: Any, through_LNW: Tensor, factor: Tensor) -> Any:
+        inputs_LNW, coded_LNW, labels_LN = ctx.saved_tensors
+        codebook, commitment = ctx.weights
+        gaps_LNW = inputs_LNW - coded_LNW
+        codes_grad = None
+        if ctx.needs_input_grad[1]:
+            codes_grad = gaps_LNW.new_zeros(ctx.codes)
+            for grad_VW, gaps_NW, labels_N in zip(codes_grad, gaps_LNW, labels_LN, strict=True):
+                grad_VW.index_add_(0, labels_N, gaps_NW)
+            codes_grad.mul_(-2 * codebook * factor)
+        return gaps_LNW.mul_(2 * commitment * factor).add_(through_LNW), codes_grad, None, None, None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from modalrec import config as configs
-from modalrec.artifacts.exchange import Rows, read_numbers
+from modalrec.artifacts.exchange import VECTORS, Rows, read_numbers
 from modalrec.artifacts.files import sha256_file
 from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.errors import ConfigError, DataError, Problems
@@ -47,11 +47,13 @@ class EmbeddingsConfig(ImportConfig):
     Attributes:
         missing: What happens to items without a vector: `error`, or `zero`, as items without a text have them.
         dimension: Length that the vectors must have; by default any.
+        column: Of `.parquet`, the column that holds them.
         allow_pickle: Read a pickle of lists of vectors (`desc_emb.pkl`), as data alone: nothing in it is run.
     """
 
     missing: Literal["error", "zero"] = "error"
     dimension: int | None = Field(default=None, ge=1)
+    column: str = VECTORS
     allow_pickle: bool = False
 
 

@@ -16,7 +16,9 @@ from modalrec.artifacts.codes import QUANTIZER, read_codes, write_codes
 from modalrec.artifacts.embeddings import ROWS, EmbeddingsReader, EmbeddingsWriter, load
 from modalrec.artifacts.exchange import (
     METADATA,
+    VECTORS,
     read_code_file,
+    read_item_table,
     read_vector_file,
     write_ids,
     write_index,
@@ -121,7 +123,7 @@ def import_embeddings(
     if file.suffix in PICKLED:
         return import_lists(file, dataset, embeddings, config=config, run=run, ids=ids, numbers=numbers)
     manifest = read_manifest(dataset, "dataset")
-    rows = read_vector_file(file, ids)
+    rows = read_vector_file(file, ids, config.column)
     dimension = rows.values.shape[1]
     if config.dimension not in (None, dimension):
         raise DataError(f"{file}: vectors of length {dimension}, expected {config.dimension}")
@@ -183,21 +185,29 @@ def export_codes(codes: Path, file: Path, *, positions: bool = True, ids: Path |
             pq.write_table(pa.Table.from_arrays([pa.array(item_ids, pa.string()), flat], schema=schema), path)
 
 
-def export_embeddings(embeddings: Path, file: Path, *, dtype: str = "float32", ids: Path | None = None) -> None:
+def export_embeddings(
+    embeddings: Path, file: Path, *, dtype: str = "float32", ids: Path | None = None, like: Path | None = None,
+    column: str = VECTORS, missing: str = "error",
+) -> None:  # fmt: skip
     """Writes the vectors of an artifact as `.npy` with an id file, or `.parquet`.
 
-    Items without a vector are left out of `.npy`; give `--missing zero` to import it again.
+    Items without a vector are left out of `.npy`; give `--missing zero` to import it again. Where the rows are to
+    follow a table, `.npy` has no id file, and `.parquet` is that table with one more column: MMCTR's
+    `gpt_embedding.npy` and `item_feature_gpt.parquet` follow `item_feature.parquet`.
 
     Args:
         embeddings: The artifact.
         file: The file, which must not exist.
         dtype: float32 or float16.
         ids: The file of the rows' ids, for `.npy`; by default the name of the file with `.ids.json` behind.
+        like: A table of items (`.parquet` with a column `item_id`) whose rows the vectors follow.
+        column: What the column of the vectors is called in such a table.
+        missing: Items of such a table without a vector: `error`, or `zero`.
 
     Raises:
         ArtifactError: The artifact is damaged, or a file exists.
         ConfigError: The file or number is of no known form.
-        DataError: A value is too large for float16.
+        DataError: A value is too large for float16, or the table has items without a vector.
     """
     if dtype not in ("float16", "float32"):
         raise ConfigError(f"dtype: {dtype!r} is neither float16 nor float32")
@@ -208,6 +218,16 @@ def export_embeddings(embeddings: Path, file: Path, *, dtype: str = "float32", i
     if not np.isfinite(written).all():
         row = int(np.argmin(np.isfinite(written).all(axis=1)))
         raise DataError(f"{embeddings}: item {names[row]!r} has a value beyond float16; export as float32")
+    if like is not None:
+        table = read_item_table(like)
+        rows_RD = _in_rows_of(like, table, embeddings, names[present], written[present], missing)
+        with _target(file, ids, (".npy", ".parquet"), named=False) as (path, _):
+            if file.suffix == ".npy":
+                return _save(path, rows_RD)
+            if column in table.column_names:
+                raise DataError(f"{like}: has a column {column} already; give another --column")
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(rows_RD.ravel()), rows_RD.shape[1])
+            return pq.write_table(table.append_column(column, lists.cast(pa.large_list(lists.type.value_type))), path)
     with _target(file, ids, (".npy", ".parquet")) as (path, id_path):
         if file.suffix == ".npy":
             _save(path, written[present])
@@ -219,15 +239,33 @@ def export_embeddings(embeddings: Path, file: Path, *, dtype: str = "float32", i
             pq.write_table(pa.Table.from_arrays(columns, names=schema.names), path, use_dictionary=False)
 
 
+def _in_rows_of(
+    like: Path, table: pa.Table, embeddings: Path, names: NDArray[np.object_], vectors_ND: NDArray[Any], missing: str
+) -> NDArray[Any]:
+    """The vectors of a table's items, in its order; zero where there is none and that is allowed."""
+    place_of = {name: place for place, name in enumerate(names.tolist())}
+    wanted = table["item_id"].cast(pa.string()).to_pylist()
+    places_R = np.array([place_of.get(item, -1) for item in wanted], np.int64)
+    absent = np.flatnonzero(places_R < 0)
+    if len(absent) and missing != "zero":
+        raise DataError(
+            f"{like}: {len(absent):,} of its {len(wanted):,} items have no vector in {embeddings} (first: "
+            f"{wanted[absent[0]]!r}); embed them, or give --missing zero"
+        )
+    rows_RD = np.zeros((len(wanted), vectors_ND.shape[1]), vectors_ND.dtype)
+    rows_RD[places_R >= 0] = vectors_ND[places_R[places_R >= 0]]
+    return rows_RD
+
+
 @contextmanager
-def _target(file: Path, ids: Path | None, suffixes: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
+def _target(file: Path, ids: Path | None, suffixes: tuple[str, ...], named: bool = True) -> Iterator[tuple[Path, Path]]:
     """Yields places beside a file and its id file, which take their names when both are whole."""
     if file.suffix not in suffixes:
         raise ConfigError(f"{file}: ends in none of {', '.join(suffixes)}; name it so")
-    if ids is not None and file.suffix != ".npy":
+    if ids is not None and (file.suffix != ".npy" or not named):
         raise ConfigError(f"--ids {ids}: {file.name} names its rows itself; leave it out")
     id_file = ids or file.with_name(f"{file.name}.ids.json")
-    final = [file, id_file] if file.suffix == ".npy" else [file]
+    final = [file, id_file] if file.suffix == ".npy" and named else [file]
     for path in final:
         if path.exists():
             raise ArtifactError(f"{path}: exists; remove it or name another file")
