@@ -203,11 +203,11 @@ def test_the_server_is_told_of_all_texts_before_the_first(tmp_path: Path, monkey
     dataset = write_dataset(tmp_path / "dataset", [None if row == 3 else f"film {row % 40}" for row in range(60)])
     run = Run("embed_text", device="cpu", quiet=True, checkpoints=str(tmp_path / "checkpoints"))
     with served() as server:
-        encoder = {"name": "openai", "base_url": server.url, "model": "own", "dimensions": 16, "max_tokens": 90}
-        with pytest.raises(ConfigError, match=r"40 texts have about 100 tokens, .* above 90; set it to 100"):
+        encoder = {"name": "openai", "base_url": server.url, "model": "own", "dimensions": 16, "max_tokens": 149}
+        with pytest.raises(ConfigError, match=r"40 texts have about 150 tokens, .* above 149; set it to 150"):
             embed_text(dataset, tmp_path / "out", config=resolve(Config, {"encoder": encoder}), run=run)
         assert not (tmp_path / "out").exists()
-        encoder["max_tokens"] = 100
+        encoder["max_tokens"] = 150
         metrics = embed_text(dataset, tmp_path / "out", config=resolve(Config, {"encoder": encoder}), run=run)
         again = embed_text(dataset, tmp_path / "again", config=resolve(Config, {"encoder": encoder}), run=run)
         assert max(server.paid.values()) == 1
