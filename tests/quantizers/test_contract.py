@@ -26,10 +26,6 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "vqvae": ("vqvae", VQVAE),
     "vqvae one slot": ("vqvae", {**VQVAE, "slots": 1, "width": 12}),
     "vqvae shared": ("vqvae", {**VQVAE, "shared": True}),
-    "vqvae published": (
-        "vqvae",
-        {**VQVAE, "slots": 4, "shared": True, "components": None, "linear": False, "penalty": "mean"},
-    ),
     "vqvae ema": ("vqvae", {**VQVAE, "learning": "ema", "decay": 0.9}),
     "rq_kmeans": ("rq_kmeans", CENTRES),
     "rq_kmeans balanced": ("rq_kmeans", {**CENTRES, "balanced": True}),
