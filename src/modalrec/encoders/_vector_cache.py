@@ -64,7 +64,7 @@ class VectorCache:
         """The vectors [B, D] of texts that are all here."""
         length = self.row["vector"].itemsize
         found = [os.pread(self._file.fileno(), length, length * self._places[digest]) for digest in digests]
-        return np.frombuffer(b"".join(found), "<f4").reshape(len(digests), -1).astype(np.float32)
+        return np.frombuffer(b"".join(found), "<f4").reshape(len(digests), *self.row["vector"].shape).astype(np.float32)
 
     def _take(self, rows: NDArray[np.void]) -> None:
         with self._lock:
