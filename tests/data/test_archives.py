@@ -154,7 +154,7 @@ def test_a_damaged_entry_is_bad_and_the_others_are_read(tmp_path):
 
 
 def test_what_is_neither_folder_nor_zip_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no such folder or zip"):
+    with pytest.raises(DataError, match="no such folder, zip or rar"):
         open_archive(tmp_path / "gone.zip")
 
 

@@ -50,12 +50,41 @@ def test_quotes_are_plain_letters_where_there_is_no_quoting(tmp_path):
     assert [row["user"] for row in rows(path, delimiter="\t", quoting=False)] == ['"a', 'b"']
 
 
-def test_batches_cover_a_file_larger_than_a_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(delimited, "BLOCK", 4096)
-    path = write(tmp_path, HEAD + "".join(f"u{n},1,{n}\n" for n in range(2000)))
-    batches = list(read_delimited(path, SCHEMA))
+@pytest.mark.parametrize("odd", ["u1500,1,1500", "u1500, 1 ,1500 ", '"u1500",1,1500'], ids=["none", "blanks", "quote"])
+def test_batches_cover_a_file_larger_than_a_block(tmp_path, monkeypatch, odd):
+    for name in ("BLOCK", "NUMBERS_BLOCK"):
+        monkeypatch.setattr(delimited, name, 4096)
+    lines = [f"u{n},1,{n}" for n in range(2000)]
+    lines[1500] = odd
+    batches = list(read_delimited(write(tmp_path, HEAD + "\n".join(lines)), SCHEMA))
     assert len(batches) > 3
-    assert [time for batch in batches for time in batch["time"].to_pylist()] == list(range(2000))
+    for name, expected in (("time", list(range(2000))), ("user", [f"u{n}" for n in range(2000)])):
+        assert [value for batch in batches for value in batch[name].to_pylist()] == expected
+
+
+def test_a_bad_line_far_behind_is_found_when_the_lines_before_it_have_been_read(tmp_path, monkeypatch):
+    for name in ("BLOCK", "NUMBERS_BLOCK"):
+        monkeypatch.setattr(delimited, name, 4096)
+    lines = [f"u{n},1,{n}" for n in range(2000)]
+    lines[1500] = "u1500,0x1,1500"
+    batches = read_delimited(write(tmp_path, HEAD + "\n".join(lines)), SCHEMA)
+    next(batches)
+    with pytest.raises(DataError, match="line 1502, rating: '0x1' is not a number"):
+        list(batches)
+
+
+def test_a_doubled_delimiter(tmp_path):
+    path = write(tmp_path, "a::4.5::10::x\nb:: 3 ::20::\n")
+    names = ["user", "rating", "time", "note"]
+    assert [tuple(row.values()) for row in rows(path, delimiter="::", quoting=False, names=names)] == [
+        ("a", 4.5, 10),
+        ("b", 3.0, 20),
+    ]
+    path = write(tmp_path, "a::4.5::10::x\nb::3::20\nc::3:2::20\nd::many::20::z\n")
+    with pytest.raises(DataError) as caught:
+        rows(path, delimiter="::", quoting=False, names=names)
+    for message in ("line 2: 3 cells, expected 4", "line 3: ", "line 4, rating: 'many' is not a number"):
+        assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

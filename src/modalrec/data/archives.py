@@ -1,7 +1,7 @@
-"""Files by name from a folder or a zip, read into memory one at a time; nothing is ever unpacked to disk.
+"""Files by name from a folder, a zip or a rar, read into memory one at a time.
 
-A zip whose names leave its folder, or that unpacks to far more than it holds, is refused as a whole before any entry
-is read.
+An archive whose names leave its folder, or that unpacks to far more than it holds, is refused as a whole before any
+entry is read.
 """
 
 import os
@@ -87,26 +87,15 @@ class Folder(Archive):
                 content = file.read(max_bytes + 1)
         except OSError as error:
             raise BadFile(f"cannot be read: {error.strerror}") from None
-        return _checked(content, max_bytes)
+        return checked(content, max_bytes)
 
 
 class Zip(Archive):
     """Files in a zip."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise DataError(f"{path}: is not a complete zip ({error}); fetch it again") from None
-        problems = Problems(path)
-        for entry in self._zip.infolist():
-            fault = _fault(entry)
-            if fault:
-                problems.add(f"entry {entry.filename!r}", fault)
-        if len(problems):
-            self._zip.close()
-        problems.raise_if_any("Nothing was read from it. Make the zip again from plain files, with relative names")
-        names = [entry.filename for entry in self._zip.infolist() if _is_picture(entry)]
+        self._zip = open_zip(path)
+        names = [entry.filename for entry in self._zip.infolist() if is_picture(entry.filename, entry.is_dir())]
         super().__init__(path, names)
 
     def read(self, name: str, max_bytes: int) -> bytes:
@@ -116,26 +105,60 @@ class Zip(Archive):
                 content = file.read(max_bytes + 1)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
             raise BadFile("damaged in the zip") from None
-        return _checked(content, max_bytes)
+        return checked(content, max_bytes)
 
 
 def open_archive(path: Path) -> Archive:
-    """Opens a folder or a zip.
+    """Opens a folder, a zip or a rar.
 
     Raises:
-        DataError: It is neither, is damaged, or is not safe to read.
+        DataError: It is none of them, is damaged, or is not safe to read.
+        UpstreamError: It is a rar, and what reads them is not installed.
     """
     if path.is_dir():
         return Folder(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such folder or zip; put the pictures there or change the source's config")
+        raise DataError(f"{path}: no such folder, zip or rar; put the pictures there or change the source's config")
+    if path.suffix.lower() == ".rar":
+        from modalrec.data.rar import Rar
+
+        return Rar(path)
     return Zip(path)
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Opens a zip whose entries are all safe to read.
+
+    Raises:
+        DataError: It is damaged, or an entry leaves its folder, is a link, is encrypted or unpacks to far too much.
+    """
+    try:
+        opened = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise DataError(f"{path}: is not a complete zip ({error}); fetch it again") from None
+    problems = Problems(path)
+    for entry in opened.infolist():
+        fault = _fault(entry)
+        if fault:
+            problems.add(f"entry {entry.filename!r}", fault)
+    if len(problems):
+        opened.close()
+    problems.raise_if_any("Nothing was read from it. Make the zip again from plain files, with relative names")
+    return opened
 
 
 def is_inside(name: str) -> bool:
     """Whether a relative name, as zips and tables hold it, stays in its folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     return not (parts.is_absolute() or ".." in parts.parts or name[1:2] == ":")
+
+
+def is_picture(name: str, is_folder: bool) -> bool:
+    """Whether an entry of an archive is a picture by its name."""
+    path = PurePosixPath(name)
+    # Archives made on a Mac carry a second, hidden file for each one.
+    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
+    return not is_folder and not hidden and path.suffix.lower() in SUFFIXES
 
 
 def _fault(entry: zipfile.ZipInfo) -> str:
@@ -150,14 +173,12 @@ def _fault(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _is_picture(entry: zipfile.ZipInfo) -> bool:
-    name = PurePosixPath(entry.filename)
-    # Archives made on a Mac carry a second, hidden file for each one.
-    hidden = name.name.startswith(".") or "__MACOSX" in name.parts
-    return not entry.is_dir() and not hidden and name.suffix.lower() in SUFFIXES
+def checked(content: bytes, max_bytes: int) -> bytes:
+    """The content of a file of which at most one byte more than `max_bytes` was read.
 
-
-def _checked(content: bytes, max_bytes: int) -> bytes:
+    Raises:
+        BadFile: It is longer, or empty.
+    """
     if len(content) > max_bytes:
         raise BadFile("too many bytes")
     if not content:

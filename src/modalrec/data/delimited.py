@@ -1,47 +1,53 @@
 """Reading CSV and TSV files of any size, batch by batch, with every problem of a file in one error.
 
-Arrow parses fast but says little about what is wrong. So a file is parsed by Arrow, and only where that meets anything
-odd is it read again, slowly, by the csv module, which names every bad line.
+Arrow parses fast but says little about what is wrong. So a file is parsed by Arrow, numbers straight to numbers where
+no cell can hold a line break; where that meets anything odd the cells are read as texts, which forgives blanks around
+them; and only where that fails too is it read by the csv module, slowly, which names every bad line.
 """
 
 import csv
 import gzip
 import io
 import re
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from modalrec.data.members import File, Member
 from modalrec.errors import DataError, Problems
 
 BLOCK = 8 << 20
-"""Bytes that Arrow parses at a time; a record must be shorter."""
+"""Bytes that Arrow parses at a time where cells are texts; a record must be shorter."""
+NUMBERS_BLOCK = 1 << 20
+"""The same for numbers, which are parsed faster in blocks that a processor's cache holds."""
 
 NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 UNDECODED = re.compile("[\udc80-\udcff]")
-UNREADABLE = (OSError, EOFError, zlib.error)
+UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 MEND = "Mend these lines, or take them out, and run ingest again"
 
 
-def open_binary(path: Path) -> IO[bytes]:
-    """Opens a file for reading, unpacking `.gz` on the way.
+def open_binary(path: File) -> IO[bytes]:
+    """Opens a file for reading, unpacking `.gz` and zips on the way.
 
     Raises:
         DataError: The file is missing, empty or not a file.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the folder that holds it")
-    if path.stat().st_size == 0:
+    if (path.size if isinstance(path, Member) else path.stat().st_size) == 0:
         raise DataError(f"{path}: is empty; fetch it again")
+    if isinstance(path, Member):
+        return path.open()
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def read_header(path: Path, delimiter: str = ",", *, quoting: bool = True) -> list[str]:
+def read_header(path: File, delimiter: str = ",", *, quoting: bool = True) -> list[str]:
     """The column names of a delimited file.
 
     Raises:
@@ -62,7 +68,7 @@ def read_header(path: Path, delimiter: str = ",", *, quoting: bool = True) -> li
 
 
 def read_delimited(
-    path: Path, schema: pa.Schema, delimiter: str = ",", *, quoting: bool = True, names: Sequence[str] = ()
+    path: File, schema: pa.Schema, delimiter: str = ",", *, quoting: bool = True, names: Sequence[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     """Yields the columns of a schema; other columns of the file are left out.
 
@@ -71,7 +77,7 @@ def read_delimited(
     Args:
         path: A file in UTF-8 with or without a byte order mark, perhaps packed (`.gz`).
         schema: The columns to read: strings, integers and floats; fields that are not nullable must be filled.
-        delimiter: What separates cells.
+        delimiter: What separates cells: a character, or one twice, as `::`, that stands in no cell alone.
         quoting: Cells may be quoted with `"`, and then hold delimiters and, where they may be null, line breaks.
         names: Column names of a file that has none in its first line.
 
@@ -88,42 +94,137 @@ def read_delimited(
             f"found {', '.join(map(repr, header))}. "
             "Name the columns as expected, or set the column names in the source's config"
         )
+    file = _File(path, schema, header, above, delimiter, quoting)
     rows = 0
-    checked = False
     try:
-        with open_binary(path) as file:
-            for batch in _parse(file, header, above, delimiter, quoting):
-                if quoting and not checked and _has_line_break(batch):
-                    # An unclosed quote swallows lines silently; the strict parser knows it from a real line break.
-                    _diagnose(path, schema, header, above, delimiter, quoting)
-                    checked = True
-                rows += batch.num_rows
-                yield _convert(batch, schema)
+        for batches in [file.numbers] * file.one_line + [file.texts]:
+            try:
+                for batch in batches(rows):
+                    rows += batch.num_rows
+                    yield batch
+                break
+            except (pa.ArrowException, ValueError):
+                if batches == file.texts:
+                    raise
     except UNREADABLE as error:
         raise _unreadable(path, error) from None
     except (pa.ArrowException, ValueError) as error:
-        _diagnose(path, schema, header, above, delimiter, quoting)
+        file.diagnose()
         raise DataError(f"{path}: cannot be read: {error}. {MEND}") from None
     if rows == 0:
         raise DataError(f"{path}: has a header and no rows; fetch it again")
 
 
-def _parse(file: IO[bytes], header: list[str], above: int, delimiter: str, quoting: bool) -> Iterator[pa.RecordBatch]:
-    """The rows below the first `above` lines."""
-    reader = pacsv.open_csv(
-        file,
-        read_options=pacsv.ReadOptions(block_size=BLOCK, column_names=header, skip_rows=above),
-        parse_options=pacsv.ParseOptions(
-            delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting
-        ),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()),
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=True,
-            null_values=[""],
-        ),
-    )
-    yield from reader
+class _File(NamedTuple):
+    """A delimited file of which the columns of `schema` are wanted; rows begin below the first `above` lines."""
+
+    path: File
+    schema: pa.Schema
+    header: list[str]
+    above: int
+    delimiter: str
+    quoting: bool
+
+    @property
+    def one_line(self) -> bool:
+        """Whether no wanted cell may hold a line break, so that a record is a line."""
+        return not self.quoting or not any(field.nullable and pa.types.is_string(field.type) for field in self.schema)
+
+    def numbers(self, skip: int) -> Iterator[pa.RecordBatch]:
+        """The rows after the first `skip`, parsed to their types.
+
+        Raises:
+            ValueError, ArrowException: A cell is not as its type is written, be it for a blank, or one is quoted.
+        """
+        types = {field.name: field.type for field in self.schema}
+        for batch in self._parsed(types, NUMBERS_BLOCK, line_breaks=False):
+            yield from _after(_checked(batch, self.schema), skip)
+            skip = max(0, skip - batch.num_rows)
+
+    def texts(self, skip: int) -> Iterator[pa.RecordBatch]:
+        """The same by way of texts, stripped of blanks."""
+        types = dict.fromkeys(self.header, pa.string())
+        suspicious = self.quoting
+        for batch in self._parsed(types, BLOCK, line_breaks=self.quoting):
+            if suspicious and _has_line_break(batch):
+                # An unclosed quote swallows lines silently; the strict parser knows it from a real line break.
+                self.diagnose()
+                suspicious = False
+            yield from _after(_convert(batch, self.schema), skip)
+            skip = max(0, skip - batch.num_rows)
+
+    def _parsed(self, types: dict[str, pa.DataType], block: int, *, line_breaks: bool) -> Iterator[pa.RecordBatch]:
+        names = self.header
+        if len(self.delimiter) == 2:  # to Arrow, every second cell is empty
+            names = [name for column in names for name in (column, f"\0{column}")][:-1]
+        with open_binary(self.path) as file:
+            yield from pacsv.open_csv(
+                file if line_breaks or not self.quoting else _Unquoted(file),
+                read_options=pacsv.ReadOptions(
+                    block_size=block, column_names=names, skip_rows=self.above, use_threads=False
+                ),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=self.delimiter[0],
+                    quote_char='"' if self.quoting else False,
+                    newlines_in_values=line_breaks,
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=types,
+                    include_columns=list(types),
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                    null_values=[""],
+                ),
+            )
+
+    def diagnose(self) -> None:
+        """Reads the file slowly and raises one error with every bad line; returns where it finds none."""
+        _diagnose(self.path, self.schema, self.header, self.above, self.delimiter, self.quoting)
+
+
+class _Unquoted:
+    """A file without a quote after its first line: where quotes are, a record may be more than a line."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._first = True
+        self.closed = False
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            ValueError: There is a quote in them.
+        """
+        block = self._file.read(size)
+        if block.find(b'"', block.find(b"\n") + 1 if self._first else 0) >= 0:
+            raise ValueError("cells are quoted")
+        self._first = False
+        return block
+
+    def close(self) -> None:
+        """Arrow closes what it has read; the file is closed by who opened it."""
+        self.closed = True
+
+
+def _after(batch: pa.RecordBatch, skip: int) -> Iterator[pa.RecordBatch]:
+    """The rows after the first `skip`, where there are any."""
+    if skip < batch.num_rows:
+        yield batch.slice(skip)
+
+
+def _checked(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns as they were parsed."""
+    columns = [batch.column(field.name) for field in schema]
+    columns = [pc.utf8_trim_whitespace(cells) if pa.types.is_string(cells.type) else cells for cells in columns]
+    for field, column in zip(schema, columns, strict=True):
+        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            raise ValueError(f"{field.name}: a number is not finite")
+        if column.null_count and not field.nullable:
+            raise ValueError(f"{field.name}: a cell is empty")
+        if pa.types.is_string(field.type) and pc.any(pc.equal(column, ""), min_count=0).as_py():
+            raise ValueError(f"{field.name}: a cell is blank")
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _convert(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -146,7 +247,7 @@ def _has_line_break(batch: pa.RecordBatch) -> bool:
     return any(pc.any(pc.match_substring(column, "\n"), min_count=0).as_py() for column in batch.columns)
 
 
-def _diagnose(path: Path, schema: pa.Schema, header: list[str], above: int, delimiter: str, quoting: bool) -> None:
+def _diagnose(path: File, schema: pa.Schema, header: list[str], above: int, delimiter: str, quoting: bool) -> None:
     """Reads the file slowly and raises one error with every bad line; returns where it finds none."""
     problems = Problems(path)
     fields = [(header.index(field.name), field) for field in schema]
@@ -193,10 +294,11 @@ def _fault(cell: str, field: pa.Field) -> str:
 class _Records:
     """The records of a file by the csv module, closed at the end."""
 
-    def __init__(self, path: Path, delimiter: str, quoting: bool) -> None:
+    def __init__(self, path: File, delimiter: str, quoting: bool) -> None:
+        self._doubled = len(delimiter) == 2
         self._text = io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
         self._reader = csv.reader(
-            self._text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE, strict=True
+            self._text, delimiter=delimiter[0], quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE, strict=True
         )
 
     def __enter__(self) -> "_Records":
@@ -209,13 +311,14 @@ class _Records:
         return self
 
     def __next__(self) -> list[str]:
-        return next(self._reader)
+        cells = next(self._reader)
+        return cells[::2] if self._doubled and not any(cells[1::2]) else cells
 
     @property
     def line_num(self) -> int:
         return self._reader.line_num
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: File, error: Exception) -> DataError:
     reason = "is cut short" if isinstance(error, EOFError) else f"cannot be read ({error})"
     return DataError(f"{path}: {reason}; fetch it again")

@@ -105,7 +105,14 @@ def test_the_real_films_have_plots_and_posters_as_counted():
     source = MovieLens(MovieLens.Config(), real_data("movielens"))
     table = pa.Table.from_batches(source.items())
     assert table.num_rows == 9742
-    assert source.counts == {"films_with_plot": 2956, "films_with_poster": 2872}
+    assert source.counts == {
+        "films_with_year": 9730,
+        "films_with_genres": 9708,
+        "films_with_plot": 2956,
+        "films_with_poster": 2872,
+        "plots_of_unknown_films": 0,
+        "posters_of_unknown_films": 0,
+    }
     films = {row["item_id"]: row for row in table.to_pylist()}
     assert films["1"]["text"].startswith(
         "Toy Story (1995). Adventure, Animation, Children, Comedy, Fantasy. A cowboy doll"

@@ -42,7 +42,7 @@ def find_columns(path: Path, names: config.Config, needed: list[str], setting: s
     Raises:
         DataError: Columns are missing; all of them in one error.
     """
-    header = open_parquet(path).schema_arrow.names if path.suffix == ".parquet" else read_header(path, delimiter(path))
+    header = column_names(path)
     columns: dict[str, str] = dict(names)
     problems = Problems(path)
     for meaning, column in columns.items():
@@ -50,6 +50,15 @@ def find_columns(path: Path, names: config.Config, needed: list[str], setting: s
             problems.add("", f"no column {column!r} for {meaning}")
     problems.raise_if_any(f"It has {', '.join(header)}; set {setting} of the source")
     return {meaning: column for meaning, column in columns.items() if column in header}
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a table.
+
+    Raises:
+        DataError: The file is missing, empty or unreadable.
+    """
+    return open_parquet(path).schema_arrow.names if path.suffix == ".parquet" else read_header(path, delimiter(path))
 
 
 def read_columns(

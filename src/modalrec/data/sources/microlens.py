@@ -15,6 +15,7 @@ from modalrec.data.sources import Source, event_batch, item_batch
 from modalrec.data.sources._features import BAG, CATEGORY, feature_table
 from modalrec.data.sources._names import as_lists_of_names, as_names
 from modalrec.data.sources._strict_parquet import Kind, check_columns, read_strictly
+from modalrec.data.synthetic import MARK
 from modalrec.data.titles import has_letters
 from modalrec.errors import DataError, Problems
 
@@ -100,7 +101,8 @@ class MicroLens(Source):
 
     def items(self) -> Iterator[pa.RecordBatch]:
         """Yields the videos, see `Source.items`."""
-        self.counts = {"items_with_picture": 0, "items_without_title": 0}
+        made_up = MARK in (pq.read_schema(self.items_file).metadata or {})
+        self.counts = {"items_with_picture": 0, "items_without_title": 0} | ({"synthetic": 1} if made_up else {})
         for batch in read_strictly(self.items_file, {"item_id": "id", "item_title": "text"}):
             rows = []
             for item, title in zip(*(column.to_pylist() for column in batch.columns), strict=True):
