@@ -34,8 +34,9 @@ def write_ratings(folder: Path, ratings: int = RATINGS, seed: int = 0) -> Path:
     schema = pa.schema(
         [("userId", pa.int64()), ("movieId", pa.int64()), ("rating", pa.string()), ("timestamp", pa.int64())]
     )
-    options = pacsv.WriteOptions(quoting_style="none")
-    with pacsv.CSVWriter(folder / "ratings.csv", schema, write_options=options) as writer:
+    options = pacsv.WriteOptions(include_header=False, quoting_style="none")
+    with (folder / "ratings.csv").open("wb") as file, pacsv.CSVWriter(file, schema, write_options=options) as writer:
+        file.write(b"userId,movieId,rating,timestamp\n")
         for begin in range(0, users, CHUNK):
             counts = lengths[begin : begin + CHUNK]
             owners = np.repeat(np.arange(len(counts)), counts)

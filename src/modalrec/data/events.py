@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from modalrec.compiled import AVAILABLE
+from modalrec.data._event_kernels import mark_repeats, order_of
 from modalrec.data.histories import Histories
 from modalrec.data.sources import CONTEXT
 
@@ -72,13 +74,17 @@ class Events:
         repeats = np.zeros(len(self), np.bool_)
         if self.timestamps is None or len(self) < 2:
             return repeats
-        tie = (self.users[1:] == self.users[:-1]) & (self.timestamps[1:] == self.timestamps[:-1])
-        places = np.flatnonzero(np.append(tie, False) | np.append(False, tie))
-        columns: list[NDArray[Any]] = [self.items[places], self.timestamps[places], self.users[places]]
-        if self.ratings is not None:
-            columns.insert(0, self.ratings[places].view(np.int32))
-        if self.labels is not None:
-            columns.insert(0, self.labels[places])
+        told: list[NDArray[Any]] = [] if self.labels is None else [self.labels]
+        told += [] if self.ratings is None else [self.ratings.view(np.int32)]
+        if AVAILABLE:
+            labels = np.zeros(0, np.int8) if self.labels is None else self.labels
+            ratings = np.zeros(0, np.int32) if self.ratings is None else self.ratings.view(np.int32)
+            left = mark_repeats(self.users, self.timestamps, self.items, ratings, labels, repeats)
+        else:
+            tie = (self.users[1:] == self.users[:-1]) & (self.timestamps[1:] == self.timestamps[:-1])
+            left = np.append(tie, False) | np.append(False, tie)
+        places = np.flatnonzero(left)
+        columns = [column[places] for column in (*told, self.items, self.timestamps, self.users)]
         order = np.lexsort(columns)
         same = np.ones(max(0, len(order) - 1), np.bool_)
         for column in columns:
@@ -234,14 +240,18 @@ def _sorted(columns: dict[str, Any], per_second: int, ties: NDArray[np.int32] | 
     """Events by user, then time, then as they came; lets go of each column as soon as it is sorted."""
     for name in columns:
         columns[name] = np.frombuffer(columns[name], columns[name].typecode)
-    keys = [columns[name] for name in ("timestamps", "users") if name in columns]
-    if ties is not None:
-        keys.insert(0, np.append(ties, np.int32(-1))[columns["items"]])
-    order = np.lexsort(keys)
-    del keys
+    order = _order(columns, ties)
     for name in columns:
         columns[name] = columns[name][order]
     return Events(**columns, per_second=per_second)
+
+
+def _order(columns: Mapping[str, NDArray[Any]], ties: NDArray[np.int32] | None) -> NDArray[np.int64]:
+    users, times = columns["users"], columns.get("timestamps")
+    if AVAILABLE and ties is None:
+        return order_of(users, np.zeros(0, np.int64) if times is None else times, int(users.max(initial=-1)) + 1)
+    keys = [] if ties is None else [np.append(ties, np.int32(-1))[columns["items"]]]
+    return np.lexsort([*keys, *([] if times is None else [times]), users])
 
 
 def _compact(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -115,13 +115,12 @@ def temporal(
     Raises:
         ConfigError: A part is left without events, because the shares are out of range or too many times are equal.
     """
-    ordered = np.sort(timestamps)
-    n = len(ordered)
+    n = len(timestamps)
     shares = f"valid_share={valid_share:g} and test_share={test_share:g}"
     if not n or min(valid_share, test_share) <= 0 or valid_share + test_share >= 1:
         raise ConfigError(f"temporal split: {shares} of {n:,} events; each must be above 0 and their sum below 1")
-    valid_cut = int(ordered[min(n - 1, int(n * (1 - valid_share - test_share)))])
-    test_cut = int(ordered[min(n - 1, int(n * (1 - test_share)))])
+    places = [min(n - 1, int(n * left)) for left in (1 - valid_share - test_share, 1 - test_share)]
+    valid_cut, test_cut = np.partition(timestamps, places)[places].tolist()
     split = np.full(n, TRAIN, np.int8)
     split[timestamps >= valid_cut] = VALID
     split[timestamps >= test_cut] = TEST

@@ -54,7 +54,7 @@ def join_sentences(parts: Iterable[str]) -> str | None:
 
 def has_letters(text: str) -> bool:
     """Whether a text says anything: it has a letter or a digit."""
-    return any(letter.isalnum() for letter in text)
+    return text.isalnum() or any(map(str.isalnum, text))
 
 
 def _article_first(found: re.Match[str]) -> str:

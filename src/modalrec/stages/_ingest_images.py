@@ -57,6 +57,9 @@ def write_images(
             "folder `images` and no `images.zip` beside the file; add one, or leave the pictures out of the table"
         )
     downloads = _downloads(items, config, cache, run)
+    if archive is None and downloads is None and config.missing != "draw":
+        counts = {"images_given": 0, "images_drawn": 0, "images_none": items.num_rows, "images_bad": 0}
+        return ["none"] * items.num_rows, dict(counts), {"reasons": {}, "examples": []}
     states: list[str] = []
     reasons: Counter[str] = Counter()
     examples: list[str] = []

@@ -19,7 +19,7 @@ from modalrec.data.titles import article_first, compose_text
 from modalrec.errors import DataError
 
 ITEM_ROWS_AT_A_TIME = 10_000
-EVENT_BATCHES = 8
+EVENT_BATCHES = 64
 """Batches of ratings that are joined to one: every batch names its films anew."""
 
 
@@ -52,6 +52,7 @@ class MovieLens(Source):
     def __init__(self, config: Config, folder: Path) -> None:
         self.counts: dict[str, int] = {}
         self._folder = folder
+        self._known: list[Film] | None = None
         found = find_release(folder)
         if found is None:
             raise DataError(f"{folder}: no MovieLens data, or several; expected {self.expects}")
@@ -77,7 +78,7 @@ class MovieLens(Source):
         self.counts = dict.fromkeys(("films_with_year", "films_with_genres", "films_with_plot", "films_with_poster"), 0)
         rows: list[dict[str, Any]] = []
         left = {"plot": set(extras.plots), "poster": {*extras.posters, *extras.urls}}
-        for film in self._each_film():
+        for film in self._described():
             plot, poster = extras.plots.get(film.film), extras.posters.get(film.film)
             url = extras.urls.get(film.film)
             rows.append(_row(film, plot) | {"picture": poster, "picture_url": url})
@@ -107,7 +108,7 @@ class MovieLens(Source):
 
     def item_features(self) -> pa.Table:
         """Genres, year, and tags where users gave any, see `Source.item_features`."""
-        films = list(self._each_film())
+        films = self._described()
         ids = [film.film for film in films]
         years = [None if film.year is None else str(film.year) for film in films]
         columns: dict[str, tuple[pa.DataType, Any]] = {
@@ -132,8 +133,11 @@ class MovieLens(Source):
         """The posters, where there are any."""
         return self._extras.archive
 
-    def _each_film(self) -> Iterator[Film]:
-        return self._release.read_films(self._films, self._files)
+    def _described(self) -> list[Film]:
+        """The films, read once: they are few beside the ratings."""
+        if self._known is None:
+            self._known = list(self._release.read_films(self._films, self._files))
+        return self._known
 
     def _only(self, pattern: str, what: str) -> File:
         found = self._release.find(self._files, pattern)
