@@ -111,15 +111,8 @@ def main(argv: Sequence[str] = ()) -> None:
         peak = dict.fromkeys(WAYS, 0.0)
         for round_ in range(ROUNDS):
             for way in WAYS:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "tests.benchmarks.ingesting",
-                    way,
-                    str(raw),
-                    f"{work}/{way}{round_}",
-                    "-",
-                ]
+                module = [sys.executable, "-m", "tests.benchmarks.ingesting"]
+                command = [*module, way, str(raw), f"{work}/{way}{round_}", "-"]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 spent, memory = map(float, done.stdout.split())
                 seconds[way].append(spent)
@@ -130,9 +123,8 @@ def main(argv: Sequence[str] = ()) -> None:
     for way in WAYS:
         print(f"{way:7} {middle[way]:6.1f} CPU-s  {ratings / middle[way] / 1e6:5.2f} M ratings a second  "
               f"peak {peak[way]:6,.0f} MiB")  # fmt: skip
-    print(
-        f"ratio {middle['pandas'] / middle['ours']:.1f}, same tables: {'yes' if not wrong else 'NO: ' + ', '.join(wrong)}"
-    )
+    same = "yes" if not wrong else f"NO: {', '.join(wrong)}"
+    print(f"ratio {middle['pandas'] / middle['ours']:.1f}, same tables: {same}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_a_folder_of_no_known_source(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "photo.heic").write_bytes(b"x")
     message = refused(tmp_path / "raw", tmp_path, r"looks like no known source; it holds photo\.heic")
-    for expected in ("amazon: NAME.inter.json", "movielens: NAME.inter", "tables: items and interactions"):
+    for expected in ("amazon: NAME.inter.json", "movielens: ratings.csv", "tables: items and interactions"):
         assert expected in message
 
 
