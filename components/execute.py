@@ -50,6 +50,7 @@ def execute(
     outputs: Mapping[str, Any],
     metrics: Any,
     report: Any = None,
+    roc: Any = None,
 ) -> None:
     """Runs a stage inside a component.
 
@@ -62,6 +63,7 @@ def execute(
         outputs: From edge name to the artifact to write.
         metrics: The Metrics artifact; its file is always written.
         report: The HTML artifact that gets the evaluation's report.
+        roc: The ClassificationMetrics artifact that gets the curve of a model of clicks.
     """
     with user_errors(), ExitStack() as copies:
         function, config_class = load_stage(stage)
@@ -76,6 +78,8 @@ def execute(
         log_metrics(metrics, numbers)
         if report is not None:
             shutil.copyfile(made["evaluation"] / "report.html", report.path)
+        if roc is not None:
+            log_roc(roc, made["evaluation"] / "roc.json")
 
 
 def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, stages: Sequence[str]) -> Any:
@@ -104,6 +108,14 @@ def log_metrics(metrics: Any, numbers: Mapping[str, float]) -> None:
     for name, value in finite.items():
         metrics.log_metric(name, value)
     Path(metrics.path).write_text(json.dumps(finite, indent=2, sort_keys=True) + "\n")
+
+
+def log_roc(roc: Any, curve: Path) -> None:
+    """Shows the curve in the Kubeflow UI where there is one; the artifact's file is written in any case."""
+    text = curve.read_text() if curve.is_file() else "{}"
+    if found := json.loads(text):
+        roc.log_roc_curve(found["false_positives"], found["true_positives"], found["thresholds"])
+    Path(roc.path).write_text(text)
 
 
 @contextmanager

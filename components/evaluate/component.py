@@ -1,6 +1,6 @@
 """`evaluate`: metrics beside baselines, and the report."""
 
-from kfp.dsl import HTML, Input, Metrics, Output
+from kfp.dsl import HTML, ClassificationMetrics, Input, Metrics, Output
 
 from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEmbeddings, ModalrecEvaluation, ModalrecModel
 from components.stage import stage
@@ -15,6 +15,7 @@ def evaluate(
     evaluation: Output[ModalrecEvaluation],
     metrics: Output[Metrics],
     report: Output[HTML],
+    roc: Output[ClassificationMetrics],
     codes: Input[ModalrecCodes] = None,
     embeddings: Input[ModalrecEmbeddings] = None,
     text_embeddings: Input[ModalrecEmbeddings] = None,
@@ -23,6 +24,8 @@ def evaluate(
     scratch: Input[ModalrecModel] = None,
     shuffled: Input[ModalrecModel] = None,
     temporal: Input[ModalrecModel] = None,
+    without_popularity: Input[ModalrecModel] = None,
+    without_codes: Input[ModalrecModel] = None,
 ) -> None:
     """Rank the whole catalogue for every test user, beside baselines, and write the report.
 
@@ -34,6 +37,7 @@ def evaluate(
         evaluation: Metrics, ranks per user, top-k lists and the report.
         metrics: Metrics of the model, the controls and the baselines.
         report: The report as one HTML file.
+        roc: The receiver operating characteristic of a model of clicks; empty for others.
         codes: The items' semantic IDs, for the report.
         embeddings: The items' vectors, for the baselines of content.
         text_embeddings: The vectors of the items' texts, for the same where `embeddings` is not given.
@@ -42,6 +46,8 @@ def evaluate(
         scratch: The model trained without pretraining.
         shuffled: The model trained on shuffled histories.
         temporal: The model trained on the temporal split.
+        without_popularity: The model of rows without fields that tell how popular an item is.
+        without_codes: The model of rows without the items' codes.
     """
     from components.execute import execute
 
@@ -60,8 +66,11 @@ def evaluate(
             "scratch": scratch,
             "shuffled": shuffled,
             "temporal": temporal,
+            "without_popularity": without_popularity,
+            "without_codes": without_codes,
         },
         outputs={"evaluation": evaluation},
         metrics=metrics,
         report=report,
+        roc=roc,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import nn
 
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import TEST, VALID
@@ -23,7 +24,7 @@ class Lists(Recommender):
     """Gives one prepared list to everybody."""
 
     def __init__(self, items: list[int], scores: list[float]) -> None:
-        super(Recommender, self).__init__()
+        nn.Module.__init__(self)
         self.items_k, self.scores_k = np.array(items), np.array(scores, np.float32)
 
     def batches(self, *args: object, **kwargs: object) -> None:  # type: ignore[override]

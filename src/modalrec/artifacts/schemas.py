@@ -124,18 +124,34 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     Raises:
         ArtifactError: The file is missing, no parquet, or a column is missing or of another type.
     """
+    check_columns(path, schema)
     try:
-        found = pq.read_schema(path)
-        wrong = [
-            f"{field.name} ({_type(found, field.name)} instead of {field.type})"
-            for field in schema
-            if _type(found, field.name) != field.type
-        ]
-        if wrong:
-            raise ArtifactError(f"{path}: wrong columns: {', '.join(wrong)}; run the stage that made it again")
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the stage that made it again") from None
+
+
+def check_columns(path: Path, schema: pa.Schema) -> list[str]:
+    """Checks the columns of a parquet file without reading it, for tables that are read piece by piece.
+
+    Returns:
+        The names of all its columns.
+
+    Raises:
+        ArtifactError: The file is missing, no parquet, or a column is missing or of another type.
+    """
+    try:
+        found = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run the stage that made it again") from None
+    wrong = [
+        f"{field.name} ({_type(found, field.name)} instead of {field.type})"
+        for field in schema
+        if _type(found, field.name) != field.type
+    ]
+    if wrong:
+        raise ArtifactError(f"{path}: wrong columns: {', '.join(wrong)}; run the stage that made it again")
+    return list(found.names)
 
 
 def _type(schema: pa.Schema, column: str) -> pa.DataType | str:

@@ -1,9 +1,13 @@
-"""Recommenders: models trained on histories. One file is one model; see `Recommender`."""
+"""Recommenders: models trained on histories or on labelled rows. One file is one model.
+
+A `Recommender` learns from histories and ranks the catalogue; a `RowModel` (`recommenders._row_model`) learns from rows
+with a label and says a number of each.
+"""
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,6 +70,31 @@ class ItemSpace:
         codes, content = both(self.codes, more.codes), both(self.content, more.content)
         return ItemSpace(self.item_ids + more.item_ids, self.titles + more.titles, codes, self.codebook_sizes, content)
 
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes its tables into a model's folder and returns what `config.json` is to say; `content` goes elsewhere.
+
+        Of vectors of texts and pictures the lengths alone: a model keeps what it makes of them among its tensors.
+        """
+        columns: dict[str, Any] = {"item_id": self.item_ids, "title": self.titles}
+        if self.codes is not None:
+            columns["semantic_id"] = list(self.codes)
+        pq.write_table(pa.table(columns), folder / "items.parquet")
+        lists = {"text": self.text, "image": self.image}
+        lengths = {name: found.dimension for name, found in lists.items() if found is not None}
+        return {"codebook_sizes": list(self.codebook_sizes), "vector_lengths": lengths}
+
+    @classmethod
+    def read(cls, folder: Path, written: Mapping[str, Any]) -> "ItemSpace":
+        """Reads what `write` wrote; the caller names the errors."""
+        table = pq.read_table(folder / "items.parquet")
+        codes = np.stack(table["semantic_id"].to_numpy()) if "semantic_id" in table.column_names else None
+        names, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
+        lengths = written.get("vector_lengths", {})
+        text, image = (
+            VectorLists.left_out(len(names), lengths[name]) if name in lengths else None for name in ("text", "image")
+        )
+        return cls(names, titles, codes, tuple(written["codebook_sizes"]), None, text, image)
+
 
 @dataclass(frozen=True)
 class TopK:
@@ -98,14 +127,15 @@ class TopK:
         )
 
 
-class Recommender(nn.Module, ABC):
-    """A model that is trained on histories and recommends after one.
+class Model(nn.Module, ABC):
+    """What all models of users and items have in common.
 
     Attributes:
         Config: The configuration class, with `name: Literal["<module>"]`.
+        Space: What it is told of the catalogue.
         needs: The edges it is built from besides the dataset: "codes", "embeddings", "text_embeddings",
             "image_embeddings".
-        exact: It is a `Scorer` too, whose scores of the whole catalogue are its natural way to rank.
+        monitored: The metric on the validation part whose best epoch is kept, unless the settings say otherwise.
         training_defaults: Where the defaults of `TrainingConfig` do not suit it.
         item_tensors: Names in the state dict of what belongs to items: parameters with a row an item, and buffers. A
             model of another catalogue hands on all else, and of these the rows of items that it knows from the same
@@ -113,14 +143,15 @@ class Recommender(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Config]]
+    Space: ClassVar[type[ItemSpace]] = ItemSpace
     needs: ClassVar[frozenset[str]] = frozenset()
-    exact: ClassVar[bool] = False
+    monitored: ClassVar[str] = "ndcg_10"
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     item_tensors: ClassVar[frozenset[str]] = frozenset()
     config: Any
-    items: ItemSpace
+    items: Any
 
-    def __init__(self, config: Any, items: ItemSpace) -> None:
+    def __init__(self, config: Any, items: Any) -> None:
         """Keeps both arguments; a model then builds its modules, from the global torch generator."""
         super().__init__()
         self.config, self.items = config, items
@@ -132,7 +163,26 @@ class Recommender(nn.Module, ABC):
 
     @classmethod
     def takes_new_items(cls, config: Any) -> bool:
-        """Whether a model with these settings can score items that came after its training, by codes or content."""
+        """Whether a model with these settings can score items that came after its training."""
+        return False
+
+    def settle(self) -> None:
+        """Computes what serving needs besides the weights; is called before a trained model is saved."""
+
+
+class Recommender(Model):
+    """A model that is trained on histories and recommends after one.
+
+    Attributes:
+        exact: It is a `Scorer` too, whose scores of the whole catalogue are its natural way to rank.
+    """
+
+    exact: ClassVar[bool] = False
+    items: ItemSpace
+
+    @classmethod
+    def takes_new_items(cls, config: Any) -> bool:
+        """By their codes or content."""
         return bool(cls.edges(config)) and cls.edges(config) <= {"codes", "embeddings"}
 
     def with_items(self, items: ItemSpace) -> "Recommender":
@@ -162,9 +212,6 @@ class Recommender(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Any) -> dict[str, Tensor]:
         """The losses of a batch: `loss` is what is minimised, the others are shown."""
-
-    def settle(self) -> None:
-        """Computes what serving needs besides the weights; is called before a trained model is saved."""
 
     @abstractmethod
     def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
@@ -203,31 +250,20 @@ class Scorer(ABC):
         return None
 
 
-BASE = Recommender
+BASE = Model
 
 
-def save_recommender(folder: Path, model: Recommender) -> None:
-    """Writes a model so that the folder alone serves it: weights, configuration, item space.
-
-    Of vectors of texts and pictures the lengths alone: a model keeps what it makes of them among its tensors.
-    """
+def save_recommender(folder: Path, model: Model) -> None:
+    """Writes a model so that the folder alone serves it: weights, configuration, item space."""
     model.settle()
-    items = model.items
-    columns: dict[str, Any] = {"item_id": items.item_ids, "title": items.titles}
-    if items.codes is not None:
-        columns["semantic_id"] = list(items.codes)
-    pq.write_table(pa.table(columns), folder / "items.parquet")
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    if items.content is not None:
-        tensors[CONTENT] = torch.from_numpy(items.content)
+    if model.items.content is not None:
+        tensors[CONTENT] = torch.from_numpy(model.items.content)
     save_file(tensors, folder / WEIGHTS)
-    written = {"recommender": dump(model.config), "codebook_sizes": list(items.codebook_sizes)}
-    lists = {"text": items.text, "image": items.image}
-    written["vector_lengths"] = {name: found.dimension for name, found in lists.items() if found is not None}
-    write_json(folder / CONFIG, written)
+    write_json(folder / CONFIG, {"recommender": dump(model.config), **model.items.write(folder)})
 
 
-def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
+def load_recommender(folder: Path, device: str = "cpu") -> Any:
     """Reads what `save_recommender` wrote; nothing in the folder is executed.
 
     Raises:
@@ -236,15 +272,10 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
     try:
         written = json.loads((folder / CONFIG).read_bytes())
         config = TypeAdapter(plugins.any_config(BASE_KIND)).validate_python(written["recommender"])
-        table = pq.read_table(folder / "items.parquet")
-        codes = np.stack(table["semantic_id"].to_numpy()) if "semantic_id" in table.column_names else None
         weights = load_file(folder / WEIGHTS)
         content = weights.pop(CONTENT).numpy() if CONTENT in weights else None
-        names, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
-        lengths = written.get("vector_lengths", {})
-        lists = {name: VectorLists.left_out(len(names), length) for name, length in lengths.items()}
-        items = ItemSpace(names, titles, codes, tuple(written["codebook_sizes"]), content, **lists)
-        model: Recommender = plugins.create(BASE_KIND, config, items)
+        items = plugins.discover(BASE_KIND)[config.name].Space.read(folder, written)
+        model: Model = plugins.create(BASE_KIND, config, replace(items, content=content))
         model.load_state_dict(weights)
     except (
         OSError,

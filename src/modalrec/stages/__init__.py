@@ -24,6 +24,8 @@ EDGES = {
     "scratch": "model",
     "shuffled": "model",
     "temporal": "model",
+    "without_popularity": "model",
+    "without_codes": "model",
     "evaluation": "evaluation",
 }
 """From edge name to the kind of artifact. `source` is the user's own data and has no kind."""
@@ -78,7 +80,11 @@ STAGES = {
         ("dataset", "model"),
         ("evaluation",),
         "Rank the whole catalogue for every test user, beside baselines, and write the report.",
-        optional=(*ABOUT_ITEMS, "pretrained", "scratch", "shuffled", "temporal"),
+        optional=(
+            *ABOUT_ITEMS,
+            *("pretrained", "scratch", "shuffled", "temporal"),
+            *("without_popularity", "without_codes"),
+        ),
     ),
 }
 

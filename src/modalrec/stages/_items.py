@@ -32,11 +32,11 @@ def item_space(
     space = ItemSpace(item_ids, titles)
     if codes is not None:
         coded_ids, codes_NL, sizes = read_codes(codes)
-        _refuse_other_items(codes, coded_ids, item_ids, "code", "embed, fuse and quantize")
+        refuse_other_items(codes, coded_ids, item_ids, "code", "embed, fuse and quantize")
         space = replace(space, codes=np.asarray(codes_NL, np.int32), codebook_sizes=tuple(sizes))
     if embeddings is not None:
         given = load_embeddings(embeddings)
-        _refuse_other_items(embeddings, given.item_ids.tolist(), item_ids, "vector", "embed and fuse")
+        refuse_other_items(embeddings, given.item_ids.tolist(), item_ids, "vector", "embed and fuse")
         space = replace(space, content=np.ascontiguousarray(given.vectors_ND))
     if text_embeddings is not None:
         space = replace(space, text=_lists(text_embeddings, item_ids, "embed_text"))
@@ -62,7 +62,7 @@ def item_content(
 
 def _lists(folder: Path, item_ids: list[str], stage: str) -> VectorLists:
     given_ids, lists = load_lists(folder)
-    _refuse_other_items(folder, given_ids.tolist(), item_ids, "vector", stage)
+    refuse_other_items(folder, given_ids.tolist(), item_ids, "vector", stage)
     return lists
 
 
@@ -79,7 +79,12 @@ def train_items(dataset: Path, split: str, item_ids: NDArray[np.object_]) -> NDA
     return Sequences.load(dataset, split).train_counts() > 0
 
 
-def _refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:
+def refuse_other_items(folder: Path, given: list[str], item_ids: list[str], what: str, stages: str) -> None:
+    """Refuses what was made for other items.
+
+    Raises:
+        ArtifactError: With how many of the dataset's items have none.
+    """
     if given == item_ids:
         return
     lacking = sorted(set(item_ids) - set(given))

@@ -9,7 +9,7 @@ from torch import Tensor
 from modalrec.artifacts.manifest import Ancestor, Manifest
 from modalrec.config import Config, dump
 from modalrec.errors import ArtifactError, ConfigError
-from modalrec.recommenders import ItemSpace, Recommender, load_recommender
+from modalrec.recommenders import ItemSpace, Model, load_recommender
 from modalrec.recommenders._content import Content
 from modalrec.run import Run
 from modalrec.stages._identity import codebook_of, vector_space
@@ -85,7 +85,7 @@ def same_dataset(manifests: Mapping[str, Manifest]) -> bool:
     return manifests["pretrained"].inputs["dataset"] == manifests["dataset"].digest
 
 
-def start_from(model: Recommender, start: Path, manifests: Mapping[str, Manifest], run: Run) -> dict[str, int]:
+def start_from(model: Model, start: Path, manifests: Mapping[str, Manifest], run: Run) -> dict[str, int]:
     """Gives a model what one in a folder has learnt, and says what starts fresh.
 
     Of the same dataset that is all. Of another one, rows of items that the start has learnt from the same raw data are
@@ -164,7 +164,7 @@ def _learnt_from(model: Manifest) -> set[str]:
     return between | {model.inputs["dataset"]}
 
 
-def _load(model: Recommender, state: dict[str, Tensor], start: Path) -> None:
+def _load(model: Model, state: dict[str, Tensor], start: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -174,7 +174,7 @@ def _load(model: Recommender, state: dict[str, Tensor], start: Path) -> None:
         ) from None
 
 
-def _grown(source: Recommender, model: Recommender, old: Tensor, new: Tensor) -> bool:
+def _grown(source: Model, model: Model, old: Tensor, new: Tensor) -> bool:
     """Whether two tensors differ by the rows of positions alone, the last level of semantic IDs."""
     there, here = source.items.codebook_sizes, model.items.codebook_sizes
     if not here or there[:-1] != here[:-1] or old.shape[1:] != new.shape[1:] or not old.ndim:
@@ -182,7 +182,7 @@ def _grown(source: Recommender, model: Recommender, old: Tensor, new: Tensor) ->
     return len(new) - len(old) == here[-1] - there[-1]
 
 
-def _known(source: Recommender, model: Recommender) -> tuple[Tensor, Tensor]:
+def _known(source: Model, model: Model) -> tuple[Tensor, Tensor]:
     """Rows in the one and in the other of items that both have."""
     places = {item: row for row, item in enumerate(source.items.item_ids)}
     pairs = [(places[item], row) for row, item in enumerate(model.items.item_ids) if item in places]

@@ -9,7 +9,7 @@ from modalrec.errors import ConfigError
 from modalrec.fusers import TrainedFuser
 from modalrec.plugins import discover
 from modalrec.stages import STAGES, load_stage
-from modalrec.stages.train import VALIDATION_LIST
+from modalrec.stages._train_histories import VALIDATION_LIST
 
 Resolved = dict[str, Any]
 

@@ -1,108 +1,36 @@
 """The stage `evaluate`: the test part, ranked once, beside baselines and controls; then the report."""
 
-import difflib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
 
 from modalrec.artifacts.files import write_json
 from modalrec.artifacts.manifest import read_manifest, write_artifact
 from modalrec.artifacts.schemas import RANKS, TOP_K
-from modalrec.config import Config as BaseConfig
 from modalrec.config import dump
 from modalrec.errors import ConfigError, TrainingError
+from modalrec.evaluation.click_results import MEASURED
 from modalrec.evaluation.content_nn import ContentNN, ItemKNNContent
 from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.evaluation.metrics import TIE_TOLERANCE
 from modalrec.evaluation.popularity import Popularity
-from modalrec.evaluation.ranking import Ranking, TieMode, rank
+from modalrec.evaluation.ranking import Ranking, rank
 from modalrec.evaluation.report import Contents, build_report
 from modalrec.evaluation.results import HEADLINE, Result, row_name, summarise
 from modalrec.recommenders import Recommender, Scorer, load_recommender
 from modalrec.run import Run
 from modalrec.stages import EDGES
+from modalrec.stages._evaluate_config import Baseline, Config
+from modalrec.stages._evaluate_rows import ABLATIONS, evaluate_rows, is_row_model
 from modalrec.stages._items import item_content
 from modalrec.stages.parts import Part, Rules, load_part, load_test_sets
 from modalrec.stages.trained import Trained
-
-Baseline = Literal["popularity", "item_knn", "content_nn", "item_knn_content"]
-AVERAGED = ("recall", "ndcg", "mrr")
-
-
-class Config(BaseConfig):
-    """Configuration of `evaluate`.
-
-    Attributes:
-        split: The split of the headline; the control `temporal` is always measured on the temporal one.
-        targets: Rank each user's last test event, or every one: each next item of a session.
-        unseen_items: Keep test events of items without a train event as targets that no model can know, or drop them
-            before anything is ranked, and these items from the candidates, as GRU4Rec's protocol does.
-        cold_below: Items with fewer train events are cold: 1 for those without any. Metrics are given of warm and of
-            cold targets too.
-        test_sets: Further test parts of the same split for the model and the baselines, such as sessions_day2; "all"
-            for every one that the dataset has.
-        mask_seen: Leave the items of a user's history out of the ranking; false where people come back to items.
-        cutoffs: The k of recall_k, ndcg_k, mrr_k and coverage_k.
-        tie_mode: The place of a target among equal scores: last, first, in the middle, or at random.
-        primary_metric: What a search goes by, such as mrr_20: printed as `primary_metric` too.
-        list_length: Length of the top-k lists that are kept; at least the largest cut-off.
-        batch_size: Histories at a time.
-        tile: Items at a time, for models that score the whole catalogue.
-        exhaustive: Rank models that can score every item by all scores instead of by their lists.
-        beam_sample: Users whose lists are compared with exhaustive scores; 0 for none.
-        baselines: What to put beside the model; those of content need the items' vectors and are left out without.
-        bootstrap_samples: Resamples of the users behind every interval.
-        ties: Fail if ties decide more than 0.1 % of the headline's recall (saturated scores), or only report it.
-        gallery_users: Users shown in the report.
-    """
-
-    split: Literal["leave_one_out", "cold_items", "temporal", "sessions"] = "leave_one_out"
-    targets: Literal["last", "every"] = "last"
-    unseen_items: Literal["keep", "drop"] = "keep"
-    cold_below: int = Field(1, ge=1)
-    test_sets: tuple[str, ...] = ()
-    mask_seen: bool = True
-    cutoffs: tuple[int, ...] = (1, 5, 10, 20)
-    tie_mode: TieMode = "conservative"
-    primary_metric: str = ""
-    list_length: int = Field(50, ge=1)
-    batch_size: int = Field(256, ge=1)
-    tile: int = Field(4096, ge=1)
-    exhaustive: bool = False
-    beam_sample: int = Field(100, ge=0)
-    baselines: tuple[Baseline, ...] = get_args(Baseline)
-    bootstrap_samples: int = Field(2000, ge=100)
-    ties: Literal["fail", "report"] = "fail"
-    gallery_users: int = Field(12, ge=0, le=30)
-
-    @field_validator("cutoffs")
-    @classmethod
-    def _ascending(cls, cutoffs: tuple[int, ...]) -> tuple[int, ...]:
-        if not cutoffs or min(cutoffs) < 1:
-            raise ValueError("give at least one cut-off, all of them 1 or more")
-        return tuple(sorted(set(cutoffs)))
-
-    @model_validator(mode="after")
-    def _lists_are_long_enough(self) -> "Config":
-        if max(self.cutoffs) > self.list_length:
-            raise ValueError(f"list_length={self.list_length} is below the cut-off {max(self.cutoffs)}; raise it")
-        return self
-
-    @model_validator(mode="after")
-    def _primary_metric_is_measured(self) -> "Config":
-        known = [f"{name}_{k}" for name in (*AVERAGED, "coverage") for k in self.cutoffs]
-        if self.primary_metric and self.primary_metric not in known:
-            near = difflib.get_close_matches(self.primary_metric, known, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"
-            raise ValueError(f"primary_metric={self.primary_metric} is not measured with these cutoffs; {meant}")
-        return self
 
 
 def evaluate(
@@ -117,11 +45,15 @@ def evaluate(
     scratch: Path | None = None,
     shuffled: Path | None = None,
     temporal: Path | None = None,
+    without_popularity: Path | None = None,
+    without_codes: Path | None = None,
     *,
     config: Config,
     run: Run,
 ) -> dict[str, float]:
     """Ranks the whole catalogue for every test user, beside baselines and controls, and writes the report.
+
+    A model of labelled rows is measured by what it says of the test rows instead, see `_evaluate_rows`.
 
     Args:
         dataset: The dataset.
@@ -135,6 +67,8 @@ def evaluate(
         scratch: The model finetuned without pretraining.
         shuffled: A model trained on shuffled histories; it is given histories shuffled in the same way.
         temporal: A model trained on the temporal split; it is ranked there, with baselines of its own.
+        without_popularity: A model of rows without the fields that tell how popular an item is.
+        without_codes: A model of rows without the items' codes.
         config: What to measure.
         run: The stage's run.
 
@@ -150,11 +84,15 @@ def evaluate(
     given = {"dataset": dataset, "model": model, "codes": codes, "embeddings": embeddings}
     given |= {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings}
     given |= {"pretrained": pretrained, "scratch": scratch, "shuffled": shuffled, "temporal": temporal}
+    given |= {"without_popularity": without_popularity, "without_codes": without_codes}
     folders = {edge: folder for edge, folder in given.items() if folder is not None}
     manifests = {edge: read_manifest(folder, EDGES[edge]) for edge, folder in folders.items()}
     models = [Trained(edge, folders[edge], manifests[edge]) for edge in folders if EDGES[edge] == "model"]
     for trained in models:
         trained.check(manifests, config.split)
+    if is_row_model(manifests[HEADLINE]):
+        return evaluate_rows(folders, manifests, models, evaluation, config, run)
+    _refuse_unfit(models, config)
     if shuffled is not None and config.targets == "every":
         raise ConfigError(
             "shuffled: with targets=every a history is what came before inside the test part, which cannot be shuffled "
@@ -244,6 +182,18 @@ def _baselines(
         if name in known:
             scorer = known[name]()
             yield from ((name, part, scorer) for part in parts)
+
+
+def _refuse_unfit(models: list[Trained], config: Config) -> None:
+    for trained in models:
+        if trained.edge in ABLATIONS or is_row_model(trained.manifest):
+            raise ConfigError(
+                f"{trained.folder}: `{trained.edge}` is for models of rows, and `model` is none; leave it out"
+            )
+    if config.primary_metric in MEASURED:
+        raise ConfigError(
+            f"primary_metric={config.primary_metric} is measured of models of rows; take recall_10 or ndcg_10"
+        )
 
 
 def _refuse_names_taken(further: list[Part], config: Config) -> None:

@@ -56,6 +56,8 @@ class Server:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.manifest = read_manifest(folder, "model")
         self.model: Recommender = load_recommender(folder, device)
+        if not isinstance(self.model, Recommender):
+            raise ConfigError(f"{folder}: a model of rows ranks no catalogue; give a recommender")
         self._rows = {item: row for row, item in enumerate(self.model.items.item_ids)}
 
     def unknown(self, history: Sequence[str]) -> list[str]:

@@ -52,37 +52,45 @@ class Contents:
     bootstrap_samples: int = 2000
 
 
-def build_report(contents: Contents) -> str:
-    """The report as one HTML page."""
-    environment_ = Environment(
+def pages() -> Environment:
+    """The templates; whatever comes from data is escaped."""
+    return Environment(
         loader=PackageLoader("modalrec.evaluation", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def build_report(contents: Contents) -> str:
+    """The report as one HTML page."""
     results, manifests = contents.results, contents.manifests
     comparisons = words.compare(results, contents.run, contents.bootstrap_samples)
-    return environment_.get_template("template.html").render(
-        title=words.title(manifests),
-        verdict=words.verdict(results, comparisons),
-        warnings=words.warnings(results),
-        cards=words.cards(results[HEADLINE], contents.metrics),
-        figure=pipeline_figure(manifests),
-        table=metric_table(results),
-        warmth=warmth_table(results),
-        cold_below=contents.config["cold_below"],
-        remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
-        curves=curve_section(contents.folders, manifests),
-        codes=code_section(contents.folders, manifests),
-        ties=words.TIES[results[HEADLINE].ties],
-        people=results[HEADLINE].people,
-        gallery=gallery(
-            contents.folders["dataset"], results[HEADLINE], contents.sequences, contents.gallery_users, contents.run
-        ),
-        data=data_section(manifests["dataset"]),
-        lineage=lineage(manifests),
-        config=contents.config,
-        numbers=numbers(contents.metrics),
-        environment=environment(contents.run, code_version()),
+    return (
+        pages()
+        .get_template("template.html")
+        .render(
+            title=words.title(manifests),
+            verdict=words.verdict(results, comparisons),
+            warnings=words.warnings(results),
+            cards=words.cards(results[HEADLINE], contents.metrics),
+            figure=pipeline_figure(manifests),
+            table=metric_table(results),
+            warmth=warmth_table(results),
+            cold_below=contents.config["cold_below"],
+            remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
+            curves=curve_section(contents.folders, manifests),
+            codes=code_section(contents.folders, manifests),
+            ties=words.TIES[results[HEADLINE].ties],
+            people=results[HEADLINE].people,
+            gallery=gallery(
+                contents.folders["dataset"], results[HEADLINE], contents.sequences, contents.gallery_users, contents.run
+            ),
+            data=data_section(manifests["dataset"]),
+            lineage=lineage(manifests),
+            config=contents.config,
+            numbers=numbers(contents.metrics),
+            environment=environment(contents.run, code_version()),
+        )
     )

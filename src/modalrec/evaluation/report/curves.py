@@ -15,9 +15,10 @@ STAGES = (
     ("Quantizer", (("codes", "quantizer"),)),
     ("Pre-training", (("pretrained", "pre-training"),)),
     ("Finetuning", (("model", "model"), ("scratch", "from scratch"), ("shuffled", "shuffled order"))),
+    ("Without some fields", (("without_popularity", "without popularity"), ("without_codes", "without codes"))),
 )
 CHARTS = 3
-PREFERRED = ("loss", "ndcg_10", "recall_10", "held_out_explained_variance", "reconstruction")
+PREFERRED = ("loss", "ndcg_10", "recall_10", "auc", "user_auc", "held_out_explained_variance", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _chart(key: str, runs: list[tuple[str, list[dict[str, float]]]], kept: float
         points = [(entry.get("epoch", place + 1), entry[key]) for place, entry in enumerate(entries) if key in entry]
         if points:
             series.append(Series(name, [x for x, _ in points], [y for _, y in points]))
-    validation = key.startswith(("recall", "ndcg", "mrr"))
+    validation = key.startswith(("recall", "ndcg", "mrr", "auc", "user_auc", "neg_"))
     caption = f"{key} on the validation part" if validation else key.replace("_", " ")
     svg = line_chart(series, f"{caption} by epoch", mark=kept)
     return Chart(caption, svg, [line.name for line in series] if len(series) > 1 else [])

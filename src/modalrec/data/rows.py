@@ -1,0 +1,267 @@
+"""Labelled rows: a user, an item, a time, a label or a rating, and what the user did before.
+
+They are read from the dataset in one pass, row group by row group, into columns on disk (`modalrec.data.columns`): the
+memory that it takes does not grow with the number of rows. A history is a piece of one flat array, not an array of its
+own, and holds only what came strictly before the row: events of the same second are not earlier.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, check_columns, read_table
+from modalrec.config import Config
+from modalrec.data.columns import Columns
+from modalrec.data.features import Features, Field, load_features
+from modalrec.data.popularity import LEVELS, TrainCounts, level
+from modalrec.data.splits import TRAIN, in_full
+from modalrec.errors import ConfigError, DataError
+
+# E rows, H entries of all histories.
+
+BATCH = 1 << 16
+"""Rows at a time."""
+HIDDEN = -1
+"""Label of a row whose label is not known."""
+Task = Literal["click", "rating"]
+
+
+class RowsConfig(Config):
+    """What becomes of rows when they are read.
+
+    Attributes:
+        history: Where the source gives no histories, a history holds what the user liked (label 1) or all it did.
+        popularity: Where the dataset's features do not tell how popular an item is, and times are known, count the
+            item's train events strictly before each row, all of them and the liked ones, as levels from 0 to 10.
+    """
+
+    history: Literal["positive", "all"] = "positive"
+    popularity: bool = True
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a dataset under one split, sorted by user and then by time.
+
+    Attributes:
+        users: [E] user indices.
+        items: [E] item indices.
+        labels: [E] 1, 0, or HIDDEN.
+        split: [E] TRAIN, VALID or TEST.
+        begins: [E] where the history of a row begins in `past`.
+        ends: [E] where it ends.
+        past: [H] item indices, oldest first.
+        n_users: Number of users.
+        n_items: Size of the catalogue.
+        split_name: Name of the split.
+        features: Of items and users, and the fields that `values` are of.
+        values: By key of a field of events or rows: [E], at the time of the row.
+        past_values: By key of a field of events: [H], at the time of the event in the history.
+        ratings: [E], NaN where there is none, or None.
+        timestamps: [E] seconds, or None where a time is missing.
+        row_ids: [E] numbers that the source gave its rows, -1 where none, or None.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    labels: NDArray[np.int8]
+    split: NDArray[np.int8]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    past: NDArray[np.int32]
+    n_users: int
+    n_items: int
+    split_name: str
+    features: Features = field(default_factory=Features)
+    values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    past_values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    ratings: NDArray[np.float32] | None = None
+    timestamps: NDArray[np.int64] | None = None
+    row_ids: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def of(self, part: int, task: Task) -> NDArray[np.int64]:
+        """The rows of a part of the split that tell what the task is about, ascending.
+
+        Raises:
+            DataError: The task is rating, and there are no ratings.
+        """
+        known = self.labels != HIDDEN
+        if task == "rating":
+            if self.ratings is None:
+                raise DataError("the dataset has no ratings; train on clicks, or ingest a source with ratings")
+            known = ~np.isnan(self.ratings)
+        return np.flatnonzero(known & (self.split == part))
+
+    def hidden(self, part: int) -> NDArray[np.int64]:
+        """The rows of a part whose labels are hidden, in the order of their `row_ids` where they have any."""
+        rows = np.flatnonzero((self.split == part) & (self.labels == HIDDEN))
+        return rows if self.row_ids is None else rows[np.argsort(self.row_ids[rows], kind="stable")]
+
+    def trained_users(self) -> NDArray[np.bool_]:
+        """[n_users] which users have a train row."""
+        found = np.zeros(self.n_users, bool)
+        found[self.users[self.split == TRAIN]] = True
+        return found
+
+    def trained_items(self) -> NDArray[np.bool_]:
+        """[n_items] which items are in a train row, or in the history of one."""
+        found = np.zeros(self.n_items, bool)
+        rows = np.flatnonzero(self.split == TRAIN)
+        found[self.items[rows]] = True
+        for begin in range(0, len(rows), BATCH):
+            part = rows[begin : begin + BATCH]
+            found[self.past[_covered(self.begins[part], self.ends[part])]] = True
+        return found
+
+
+def load_rows(dataset: Path, split: str, config: RowsConfig, with_valid: bool = False) -> Rows:
+    """Reads the rows of a dataset.
+
+    Args:
+        dataset: The dataset.
+        split: Its split.
+        config: What becomes of the rows.
+        with_valid: The validation part is for training too.
+
+    Raises:
+        ConfigError: The dataset has no such split.
+        DataError: It has no labels.
+        ArtifactError: A file is damaged.
+    """
+    path = dataset / "interactions.parquet"
+    names = check_columns(path, INTERACTIONS)
+    if f"split_{split}" not in names:
+        known = ", ".join(name.removeprefix("split_") for name in names if name.startswith("split_"))
+        raise ConfigError(f"split {split!r}: the dataset has only {known}; see `splits` of ingest")
+    if "label" not in names:
+        raise DataError(f"{path}: rows have no label; run `ingest` again with label.at_least, such as 4 of 5 stars")
+    n_items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"]).num_rows
+    n_users = pq.read_metadata(dataset / "users.parquet").num_rows
+    columns = Columns()
+    with pq.ParquetFile(path) as file:
+        timed = all(not batch.column(0).null_count for batch in file.iter_batches(BATCH, columns=["timestamp"]))
+        reader = _Reader(columns, timed, "history" in names, config.history == "positive")
+        optional = [name for name in ("history", "row_id") if name in names]
+        wanted = ["user", "item", "timestamp", "rating", "label", *optional]
+        for batch in file.iter_batches(batch_size=BATCH, columns=[*wanted, f"split_{split}"]):
+            part = batch.column(f"split_{split}").to_numpy()
+            part = np.where(in_full(part), TRAIN, part) if with_valid else part
+            reader.add({name: batch.column(name) for name in wanted}, part)
+    rows = reader.finish(n_users, n_items, split, load_features(dataset, n_items, n_users))
+    told = any(field.popularity for field in rows.features.fields)
+    return _with_popularity(rows, columns, reader.keeps) if config.popularity and not told else rows
+
+
+class _Reader:
+    """Turns batches of the table, which is sorted by user and position, into columns."""
+
+    def __init__(self, columns: Columns, timed: bool, given: bool, positive: bool) -> None:
+        self.columns, self.timed, self.given, self.positive = columns, timed, given, positive
+        self._user, self._time = -1, -1
+        self._kept = self._user_begin = self._time_begin = 0
+
+    @property
+    def keeps(self) -> Literal["given", "positive", "all"]:
+        """What histories hold."""
+        return "given" if self.given else "positive" if self.positive else "all"
+
+    def add(self, batch: Mapping[str, Any], split: NDArray[np.int8]) -> None:
+        users, items = (batch[name].to_numpy() for name in ("user", "item"))
+        labels = batch["label"].fill_null(HIDDEN).to_numpy()
+        times = batch["timestamp"].fill_null(0).to_numpy()
+        put = self.columns.append
+        put("users", users, np.int32)
+        put("items", items, np.int32)
+        put("labels", labels, np.int8)
+        put("split", split, np.int8)
+        put("timestamps", times, np.int64)
+        put("ratings", batch["rating"].fill_null(np.nan).to_numpy(), np.float32)
+        if "row_id" in batch:
+            put("row_ids", batch["row_id"].fill_null(-1).to_numpy(), np.int64)
+        if self.given:
+            self._add_given(batch["history"])
+        else:
+            self._add_derived(users, items, labels, times)
+
+    def _add_given(self, lists: Any) -> None:
+        lengths = lists.value_lengths().fill_null(0).to_numpy()
+        ends = self._kept + np.cumsum(lengths)
+        self.columns.append("past", lists.flatten().to_numpy(), np.int32)
+        self.columns.append("begins", ends - lengths, np.int64)
+        self.columns.append("ends", ends, np.int64)
+        self._kept += int(lengths.sum())
+
+    def _add_derived(self, users: Any, items: Any, labels: Any, times: Any) -> None:
+        keep = labels == 1 if self.positive else np.ones(len(users), bool)
+        before = self._kept + np.cumsum(keep) - keep
+        new_user = users != np.append(self._user, users[:-1])
+        # Without times the order is that of the file, and every row has a moment of its own.
+        new_time = new_user | (times != np.append(self._time, times[:-1])) if self.timed else np.ones(len(users), bool)
+        begins, ends = _filled(before, new_user, self._user_begin), _filled(before, new_time, self._time_begin)
+        self.columns.append("past", items[keep], np.int32)
+        self.columns.append("begins", begins, np.int64)
+        self.columns.append("ends", ends, np.int64)
+        if len(users):
+            self._user, self._time = int(users[-1]), int(times[-1])
+            self._kept += int(keep.sum())
+            self._user_begin, self._time_begin = int(begins[-1]), int(ends[-1])
+
+    def finish(self, n_users: int, n_items: int, split: str, features: Features) -> Rows:
+        if "users" not in self.columns:
+            raise DataError("the dataset has no interactions; see the reasons in its manifest")
+        names = ("users", "items", "labels", "split", "begins", "ends", "past", "ratings", "timestamps", "row_ids")
+        found: dict[str, Any] = {name: self.columns.read(name) for name in names if name in self.columns}
+        if not self.timed:
+            found["timestamps"] = None
+        if np.isnan(found["ratings"]).all():
+            found["ratings"] = None
+        return Rows(**found, n_users=n_users, n_items=n_items, split_name=split, features=features)
+
+
+def _with_popularity(rows: Rows, columns: Columns, keeps: str) -> Rows:
+    """Adds the levels of train events strictly before each row: `views_level` of all, `likes_level` of liked ones."""
+    if rows.timestamps is None or keeps == "given":
+        return rows
+    train = rows.split == TRAIN
+    features, values, past_values = rows.features, dict(rows.values), dict(rows.past_values)
+    for name, counted in (("views_level", train), ("likes_level", train & (rows.labels == 1))):
+        added = Field(name, "event", "category", LEVELS, popularity=True)
+        counts = TrainCounts(rows.items, rows.timestamps, counted)
+        for begin in range(0, len(rows), BATCH):
+            part = slice(begin, begin + BATCH)
+            found = level(counts.before(rows.items[part], rows.timestamps[part]))
+            columns.append(name, found, np.uint8)
+            kept = rows.labels[part] == 1 if keeps == "positive" else slice(None)
+            columns.append(f"past_{name}", found[kept], np.uint8)
+        features = features.with_field(added)
+        values[added.key], past_values[added.key] = columns.read(name), columns.read(f"past_{name}")
+    return replace(rows, features=features, values=values, past_values=past_values)
+
+
+def _filled(values: NDArray[np.int64], flags: NDArray[np.bool_], before: int) -> NDArray[np.int64]:
+    """The value at the last flag up to each place; `before` where there is none yet."""
+    last = np.maximum.accumulate(np.where(flags, np.arange(len(flags)), -1)) if len(flags) else flags.astype(np.int64)
+    return np.where(last >= 0, values[last], before)
+
+
+def _covered(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All places from a begin to its end; those of one user overlap, so the longest alone counts."""
+    order = np.lexsort((ends, begins))
+    begins, ends = begins[order], ends[order]
+    last = np.append(begins[1:] != begins[:-1], True) if len(begins) else np.zeros(0, bool)
+    return pieces(begins[last], ends[last])
+
+
+def pieces(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places of pieces of a flat array, one piece after the other."""
+    lengths = ends - begins
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(begins - starts, lengths)

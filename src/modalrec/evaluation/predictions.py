@@ -1,0 +1,42 @@
+"""What a model of rows says of rows."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalrec.data.rows import Rows
+from modalrec.errors import TrainingError
+from modalrec.recommenders._rows import RowModel
+from modalrec.run import Run
+from modalrec.training.rows import collate
+
+
+def predict(
+    model: RowModel, rows: Rows, places: NDArray[np.int64], run: Run, batch_size: int = 4096, what: str = "predicting"
+) -> NDArray[np.float32]:
+    """Probabilities of a click, or ratings, [E] of the rows at these places, in their order.
+
+    Args:
+        model: The model.
+        rows: All rows.
+        places: [E] which rows.
+        run: The stage's run.
+        batch_size: Rows at a time.
+        what: What is shown while it runs.
+
+    Raises:
+        TrainingError: The model says NaN.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    said = np.empty(len(places), np.float32)
+    for begin in run.track(range(0, len(places), batch_size), what):
+        part = slice(begin, begin + batch_size)
+        batch = collate(rows, places[part], model.config.history, model.task)
+        said[part] = model.predict({name: value.to(device) for name, value in batch.items()}).cpu().numpy()
+    wrong = np.flatnonzero(~np.isfinite(said))
+    if len(wrong):
+        raise TrainingError(
+            f"{len(wrong):,} of {len(said):,} predictions are not finite (first: row {places[wrong[0]]}); train again "
+            "with a smaller learning rate"
+        )
+    return said

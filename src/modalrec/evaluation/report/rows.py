@@ -1,0 +1,181 @@
+"""The report of models of labelled rows; the page shares its parts with that of rankings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.evaluation.click_results import MEASURED, ClickResult
+from modalrec.evaluation.report import pages, words
+from modalrec.evaluation.report.charts import Series, line_chart
+from modalrec.evaluation.report.curves import curve_section
+from modalrec.evaluation.report.data import data_section
+from modalrec.evaluation.report.details import environment, lineage, numbers
+from modalrec.evaluation.report.figure import pipeline_figure
+from modalrec.evaluation.results import HEADLINE
+from modalrec.run import Run
+
+LABELS = {
+    HEADLINE: ("Model", "the headline of this run"),
+    "without_popularity": ("Without popularity", "the same model, not told how popular an item is"),
+    "without_codes": ("Without codes", "the same model without the items' content codes"),
+    "item_rate": ("Item's rate", "the item's share of clicks in training, smoothed by the average"),
+    "popularity": ("Popularity", "the item's rows in training; orders rows, says no probability"),
+    "rate": ("Rate", "the share of clicks in training, for every row"),
+}
+LOWER_IS_BETTER = {"log_loss", "calibration_error"}
+
+
+@dataclass(frozen=True)
+class RowContents:
+    """What a report on rows is made from.
+
+    Attributes:
+        run: The stage's run.
+        config: The stage's configuration as plain values.
+        folders: The artifact folders by edge.
+        manifests: Their manifests.
+        results: The measured rows of the table by role; `model` at least.
+        part: test or valid.
+        split: Name of the split.
+        metrics: All numbers by full name.
+    """
+
+    run: Run
+    config: dict[str, Any]
+    folders: Mapping[str, Path]
+    manifests: Mapping[str, Manifest]
+    results: Mapping[str, ClickResult]
+    part: str
+    split: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table."""
+
+    label: str
+    explanation: str
+    headline: bool
+    values: list[str]
+    best: list[bool]
+
+
+def build_row_report(contents: RowContents) -> str:
+    """The report as one HTML page."""
+    model, manifests = contents.results[HEADLINE], dict(contents.manifests)
+    shown = sorted(contents.results.values(), key=lambda result: list(LABELS).index(result.role))
+    return (
+        pages()
+        .get_template("rows.html")
+        .render(
+            title=words.title(manifests),
+            verdict=_verdict(contents),
+            warnings=_warnings(contents),
+            cards=_cards(model),
+            figure=pipeline_figure(manifests),
+            rows=int(contents.metrics["rows"]),
+            users=model.users,
+            part="test" if contents.part == "test" else "validation",
+            split=contents.split.replace("_", " "),
+            columns=[name.replace("_", " ") for name in MEASURED],
+            table=_table(shown),
+            parts=[(name.replace("_", " "), count) for name, (count, _) in model.parts.items()],
+            part_rows=[(LABELS[one.role][0], [_shown(found) for _, found in one.parts.values()]) for one in shown],
+            remarks=_remarks(contents),
+            roc=line_chart([Series("model", model.roc.false_positives, model.roc.true_positives)], "ROC"),
+            calibration=_calibration(model),
+            curves=curve_section(dict(contents.folders), manifests),
+            data=data_section(manifests["dataset"]),
+            lineage=lineage(manifests),
+            config=contents.config,
+            numbers=numbers(contents.metrics),
+            environment=environment(contents.run, code_version()),
+        )
+    )
+
+
+def _table(shown: list[ClickResult]) -> list[Line]:
+    best = {}
+    for name in MEASURED:
+        found = [one.metrics[name] for one in shown if name in one.metrics]
+        best[name] = min(found) if name in LOWER_IS_BETTER else max(found)
+    return [
+        Line(
+            *LABELS[one.role],
+            one.role == HEADLINE,
+            [_shown(one.metrics.get(name, float("nan"))) for name in MEASURED],
+            [one.metrics.get(name) == best[name] for name in MEASURED],
+        )
+        for one in shown
+    ]
+
+
+def _cards(model: ClickResult) -> list[tuple[str, str, str]]:
+    low, high = model.interval.low, model.interval.high
+    remarks = {"auc": f"{_shown(low)} to {_shown(high)}", "user_auc": f"over {model.users:,} users"}
+    return [(name.replace("_", " "), _shown(model.metrics[name]), remarks.get(name, "")) for name in MEASURED]
+
+
+def _verdict(contents: RowContents) -> str:
+    model = contents.results[HEADLINE]
+    against = contents.results["item_rate"].metrics["auc"]
+    low, high = _shown(model.interval.low), _shown(model.interval.high)
+    return (
+        f"AUC is {_shown(model.metrics['auc'])} (95 % interval {low} to {high}), where the item's own rate has "
+        f"{_shown(against)}; log loss is {_shown(model.metrics['log_loss'])}."
+    )
+
+
+def _warnings(contents: RowContents) -> list[str]:
+    said = []
+    if contents.part != "test":
+        said.append(
+            "The labels of all test rows are hidden: these numbers are of the validation rows, by which the epoch was "
+            "chosen."
+        )
+    if contents.split == "random":
+        said.append(
+            "The split is random over time: training has seen what came after the test rows, and the numbers are "
+            "higher than they would be for tomorrow's rows."
+        )
+    return said
+
+
+def _remarks(contents: RowContents) -> list[str]:
+    model, said = contents.results[HEADLINE], []
+    for edge, what in (
+        ("without_popularity", "fields that tell how popular an item is"),
+        ("without_codes", "the content codes"),
+    ):
+        if other := contents.results.get(edge):
+            gain = model.metrics["auc"] - other.metrics["auc"]
+            within = model.metrics["user_auc"] - other.metrics["user_auc"]
+            said.append(
+                f"Without {what} AUC is {_shown(other.metrics['auc'])}: they are worth {gain:+.4f}, and {within:+.4f} "
+                "inside users."
+            )
+        else:
+            said.append(f"There is no model without {what} beside this one; give --{edge} to know what they are worth.")
+    said.append(
+        f"On average the model says {_shown(model.metrics['mean_said'])}, and "
+        f"{_shown(contents.metrics['rows_seen'])} of the rows are clicks."
+    )
+    said.append("All numbers are of one seed; the interval tells the chance in the choice of users, not in training.")
+    return said
+
+
+def _calibration(model: ClickResult) -> Markup | None:
+    if len(model.curve) < 2:
+        return None
+    said = [one.said for one in model.curve]
+    lines = [Series("said", said, said), Series("seen", said, [one.seen for one in model.curve])]
+    return line_chart(lines, "calibration")
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if value == value else "-"

@@ -1,0 +1,128 @@
+"""Steps for models with large embedding tables: rows that a batch did not look up cost nothing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from modalrec.errors import TrainingError
+from modalrec.training.loop import TrainingConfig
+from modalrec.training.steps import Done, Steps
+
+# R rows of a table that a batch looked up, N rows in all, D width.
+
+TableOptimizer = Literal["adam", "lazy_adam", "row_adagrad"]
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+class TableSteps(Steps):
+    """AdamW for what has a gradient everywhere, and an update of the touched rows for tables with sparse gradients.
+
+    Args:
+        model: What is trained, with a `loss`.
+        tables: Its embedding tables, whatever their gradients; `config.weight_decay` leaves them alone.
+        config: Weight decay of the other matrices, and the norm that gradients are scaled down to.
+        optimizer: How rows of tables with sparse gradients are updated.
+        decay: Weight of half the squared entries of the tables in the loss; of the rows that a step updates.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tables: Sequence[nn.Embedding],
+        config: TrainingConfig,
+        optimizer: TableOptimizer,
+        decay: float,
+    ) -> None:
+        self.model, self.decay, self.clip_norm = model, decay, config.clip_norm or math.inf
+        self.sparse = [_Rows(table.weight, optimizer) for table in tables if table.sparse]
+        self.dense = [table.weight for table in tables if not table.sparse]
+        known = {id(table.weight) for table in tables}
+        self.others = [one for one in model.parameters() if one.requires_grad and id(one) not in known]
+        groups = [
+            {"params": [one for one in self.others if one.dim() >= 2], "weight_decay": config.weight_decay},
+            {"params": [*(one for one in self.others if one.dim() < 2), *self.dense], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], betas=BETAS, eps=EPSILON, fused=True
+        )
+
+    def step(self, batch: Mapping[str, Tensor], rate: float) -> Done:
+        """Learns from a batch; nothing of it is kept where its loss or gradient is not finite."""
+        losses: dict[str, Tensor] = self.model.loss(batch)  # type: ignore[operator]
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        losses["loss"].backward()
+        touched = [rows.touched(self.decay) for rows in self.sparse]
+        if self.decay:
+            for table in self.dense:
+                if table.grad is not None:
+                    table.grad.add_(table.detach(), alpha=self.decay)
+        grads = [one.grad for one in (*self.others, *self.dense) if one.grad is not None]
+        norms = torch._foreach_norm([*grads, *(one[1] for one in touched)])
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        values = {name: value.item() for name, value in losses.items()}
+        if not math.isfinite(values["loss"]) or not math.isfinite(norm.item()):
+            raise TrainingError(f"loss {values['loss']:.4g}, gradient norm {norm.item():.4g}")
+        factor = min(1.0, self.clip_norm / (norm.item() + 1e-6))
+        if factor < 1:
+            for grad in grads:
+                grad.mul_(factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        for rows, (ids_R, grads_RD) in zip(self.sparse, touched, strict=True):
+            rows.update(ids_R, grads_RD * factor, rate)
+        return Done(values, weight=len(batch["label"]), events=len(batch["label"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and step counts."""
+        return {"dense": self.optimizer.state_dict(), "sparse": [rows.state for rows in self.sparse]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave."""
+        self.optimizer.load_state_dict(state["dense"])
+        for rows, given in zip(self.sparse, state["sparse"], strict=True):
+            for name, value in given.items():
+                rows.state[name].copy_(value)
+
+
+class _Rows:
+    """A table with sparse gradients and what its optimizer remembers of each row."""
+
+    def __init__(self, table: Tensor, optimizer: TableOptimizer) -> None:
+        self.table, self.optimizer = table, optimizer
+        self.state = {"steps": torch.zeros((), dtype=torch.int64)}
+        if optimizer == "row_adagrad":
+            self.state["squares"] = table.new_zeros(len(table))
+        else:
+            self.state |= {"first": torch.zeros_like(table), "second": torch.zeros_like(table)}
+
+    def touched(self, decay: float) -> tuple[Tensor, Tensor]:
+        """The rows that the batch looked up, [R], and their gradients [R, D], those of one row summed."""
+        if self.table.grad is None:
+            return torch.zeros(0, dtype=torch.int64, device=self.table.device), self.table.new_zeros(0, 1)
+        grad = self.table.grad.coalesce()
+        ids_R, grads_RD = grad.indices()[0], grad.values()
+        return ids_R, grads_RD.add(self.table.detach()[ids_R], alpha=decay) if decay else grads_RD
+
+    @torch.no_grad()
+    def update(self, ids_R: Tensor, grads_RD: Tensor, rate: float) -> None:
+        """Adam as SparseAdam has it, one count of steps for all rows; or Adagrad with a mean square a row."""
+        self.state["steps"] += 1
+        if not len(ids_R):
+            return
+        if self.optimizer == "row_adagrad":
+            squares_R = self.state["squares"][ids_R] + grads_RD.square().mean(1)
+            self.state["squares"][ids_R] = squares_R
+            self.table.index_add_(0, ids_R, grads_RD / (squares_R.sqrt() + EPSILON)[:, None], alpha=-rate)
+            return
+        steps = self.state["steps"].item()
+        first_RD = torch.lerp(self.state["first"][ids_R], grads_RD, 1 - BETAS[0])
+        second_RD = torch.lerp(self.state["second"][ids_R], grads_RD.square(), 1 - BETAS[1])
+        self.state["first"][ids_R], self.state["second"][ids_R] = first_RD, second_RD
+        factor = rate * math.sqrt(1 - BETAS[1] ** steps) / (1 - BETAS[0] ** steps)
+        self.table.index_add_(0, ids_R, first_RD / second_RD.sqrt_().add_(EPSILON), alpha=-factor)

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modalrec.data import rows as module
+from modalrec.data.popularity import level
+from modalrec.data.rows import HIDDEN, Rows, RowsConfig, load_rows
+from modalrec.data.splits import TEST, TRAIN
+from modalrec.errors import ArtifactError, ConfigError, DataError
+from tests.rows import write_rows
+
+EVENT = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.sampled_from([0, 1, None]))
+"""User, item, time, label."""
+
+
+def load(folder: Path, events: list[tuple[int, int, int, int | None]], **config: object) -> Rows:
+    events = sorted(events, key=lambda event: (event[0], event[2]))
+    users, items, times, labels = (list(column) for column in zip(*events, strict=True))
+    split = [TRAIN if time < 4 else TEST for time in times]
+    columns = {"user": users, "item": items, "timestamp": times, "label": labels}
+    dataset = write_rows(folder, columns, {"temporal": split}, n_items=4, n_users=5)
+    return load_rows(dataset, "temporal", RowsConfig(**config))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=st.lists(EVENT, min_size=1, max_size=40), batch=st.integers(1, 7), positive=st.booleans())
+def test_a_history_is_what_the_user_did_strictly_earlier_wherever_the_batches_are_cut(
+    events: list[tuple[int, int, int, int | None]],
+    batch: int,
+    positive: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BATCH", batch)
+    rows = load(tmp_path_factory.mktemp("rows") / "d", events, history="positive" if positive else "all")
+    said = list(zip(rows.users, rows.items, rows.timestamps, rows.labels, strict=True))
+    for place, (user, item, time, _) in enumerate(said):
+        earlier = [one for one in said if one[0] == user and one[2] < time and (one[3] == 1 or not positive)]
+        span = slice(rows.begins[place], rows.ends[place])
+        assert sorted(rows.past[span]) == sorted(one[1] for one in earlier)
+        train = [one for one in said if one[1] == item and one[2] < min(time, 4)]
+        assert rows.values["event_views_level"][place] == level(np.array(len(train)))
+        liked = sum(one[3] == 1 for one in train)
+        assert rows.values["event_likes_level"][place] == level(np.array(liked))
+        # Entries of a history carry the level of their own event, not of today.
+        levels = {(one[1], one[2]): rows.values["event_views_level"][number] for number, one in enumerate(said)}
+        seen = sorted(zip(rows.past[span], rows.past_values["event_views_level"][span], strict=True))
+        assert seen == sorted((one[1], levels[one[1], one[2]]) for one in earlier)
+
+
+def test_levels_count_powers_of_two_up_to_ten() -> None:
+    assert level(np.array([0, 1, 2, 3, 7, 1022, 1023, 10**6])).tolist() == [1, 2, 2, 3, 4, 10, 11, 11]
+
+
+def test_given_histories_are_taken_as_they_are(tmp_path: Path) -> None:
+    columns = {"user": [0, 0, 1], "item": [1, 2, 0], "label": [1, None, 0], "row_id": [None, 0, None]}
+    columns["history"] = [[2, 0], [], [1, 1, 2]]
+    rows = load_rows(write_rows(tmp_path / "d", columns, {"given": [0, 2, 1]}), "given", RowsConfig())
+    assert [rows.past[a:b].tolist() for a, b in zip(rows.begins, rows.ends, strict=True)] == columns["history"]
+    assert rows.labels.tolist() == [1, HIDDEN, 0]
+    assert rows.of(TRAIN, "click").tolist() == [0]
+    assert rows.hidden(TEST).tolist() == [1]
+    assert rows.values == {}
+    assert rows.trained_items().tolist() == [True, True, True]
+    assert rows.trained_users().tolist() == [True, False]
+
+
+def test_hidden_rows_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    columns = {"user": [0, 1, 2], "item": [0, 1, 2], "label": [None] * 3, "row_id": [2, 0, 1], "history": [[], [], []]}
+    rows = load_rows(write_rows(tmp_path / "d", columns, {"given": [2, 2, 2]}), "given", RowsConfig())
+    assert rows.hidden(TEST).tolist() == [1, 2, 0]
+
+
+def test_validation_rows_are_for_training_where_the_final_model_is_made(tmp_path: Path) -> None:
+    columns = {"user": [0, 0, 0, 0], "item": [0, 1, 2, 0], "label": [1, 1, 1, 1], "timestamp": [1, 2, 3, 4]}
+    dataset = write_rows(tmp_path / "d", columns, {"random": [0, 1, 2, -1]})
+    assert load_rows(dataset, "random", RowsConfig()).of(TRAIN, "click").tolist() == [0]
+    final = load_rows(dataset, "random", RowsConfig(), with_valid=True)
+    assert final.of(TRAIN, "click").tolist() == [0, 1]
+
+
+def test_the_files_of_columns_go_with_the_last_array(tmp_path: Path) -> None:
+    rows = load(tmp_path / "d", [(0, 0, 1, 1), (0, 1, 2, 0)])
+    folder = Path(rows.users.folder.name)  # type: ignore[attr-defined]
+    assert {path.name for path in folder.iterdir()} >= {"users", "past"}
+    kept = rows.items[1:]
+    del rows
+    assert kept.tolist() == [1]
+    assert folder.is_dir()
+    del kept
+    assert not folder.exists()
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    columns = {"user": [0], "item": [0], "rating": [3.0]}
+    dataset = write_rows(tmp_path / "d", columns, {"temporal": [0]})
+    with pytest.raises(DataError, match=r"rows have no label; run `ingest` again with label.at_least"):
+        load_rows(dataset, "temporal", RowsConfig())
+    with pytest.raises(ConfigError, match="split 'given': the dataset has only temporal"):
+        load_rows(dataset, "given", RowsConfig())
+    features = {"item": {"genre": ({"kind": "category", "size": 3}, [3])}, "user": {}}
+    wrong = write_rows(tmp_path / "w", {**columns, "label": [1]}, {"temporal": [0]}, features)
+    with pytest.raises(ArtifactError, match=r"item_features.parquet: genre: 3 to 3, but its size is 3\nrun `ingest`"):
+        load_rows(wrong, "temporal", RowsConfig())
+    with pytest.raises(DataError, match="no ratings"):
+        load_rows(
+            write_rows(tmp_path / "n", {"user": [0], "item": [0], "label": [1]}, {"t": [0]}), "t", RowsConfig()
+        ).of(TRAIN, "rating")
