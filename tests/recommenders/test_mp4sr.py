@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from modalrec.artifacts.embedding_lists import VectorLists
 from modalrec.config import resolve
 from modalrec.errors import ConfigError
-from modalrec.recommenders import ItemSpace, load_recommender, save_recommender
+from modalrec.recommenders import ItemSpace, load_recommender, mp4sr, save_recommender
 from modalrec.recommenders._mp4sr_batches import Prefixes
 from modalrec.recommenders.mp4sr import Mp4sr, Mp4srConfig
 from modalrec.testing.recommenders import walks
@@ -165,6 +165,18 @@ def test_scores_are_the_sum_of_two_cosines_over_the_temperature() -> None:
         states = model._encode(torch.tensor([[3, 4, 5]]), [one[None, 3:6] for one in vectors])
         cosines = [torch.cosine_similarity(state[0, -1], one) for state, one in zip(states, vectors, strict=True)]
     np.testing.assert_allclose(model.score(model.prepare(SOME[:1]), 0, 60)[0], sum(cosines) / 0.1, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_catalogue_is_adapted_in_parts_to_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for rows in (4096, 7):
+        monkeypatch.setattr(mp4sr, "ROWS", rows)
+        model = build(adaptor_dropout=0.0)
+        batches = model.batches(walks().train(), 16, 0, augment=False)
+        model.loss(batches.build(0, 0, batches.plan(0)[0]))["loss"].backward()
+        found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_frozen_pooling_is_done_once_and_not_trained() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ConfigError
@@ -229,12 +230,20 @@ class Mp4sr(Recommender, Scorer):
         """Cross-entropy of the next item over the whole catalogue, by the sum of the cosines."""
         inputs_BT, targets_BT = items[:, :-1], items[:, 1:]
         learnt_BT = self._learnt(targets_BT)
-        vectors_MND = self._with_ids(self._adapt(torch.arange(len(self.items), device=items.device)))
+        vectors_MND = self._with_ids(self._adapt_all(items.device))
         states_PE = _directions([states_BTD[learnt_BT] for states_BTD in self._after(inputs_BT, vectors_MND)])
         scale = 1 / self.config.temperature
         return {
             "loss": catalogue_cross_entropy(states_PE, _directions(vectors_MND), targets_BT[learnt_BT], scale),
         }
+
+    def _adapt_all(self, device: torch.device) -> list[Tensor]:
+        """Vectors [N, D] of the whole catalogue, some at a time; the gradient makes their inputs again."""
+        parts = torch.arange(len(self.items), device=device).split(ROWS)
+        if len(parts) == 1:
+            return self._adapt(parts[0])
+        found = [checkpoint(self._adapt, some, use_reentrant=False) for some in parts]
+        return [torch.cat(vectors) for vectors in zip(*found, strict=True)]
 
     def _adapt(self, items_U: Tensor) -> list[Tensor]:
         """Vectors [U, D] of items in each modality; where an item lacks one, the other stands in for it."""
