@@ -1,4 +1,4 @@
-"""The plug-ins in the README are taken from its text and keep the contracts of their kinds; its commands exist."""
+"""The front page is short and true; the plug-ins of `src/EXTENDING.md`, taken from its text, keep their contracts."""
 
 import importlib
 import os
@@ -15,10 +15,15 @@ import pytest
 from modalrec import plugins
 from modalrec.testing.quantizers import QuantizerContract
 from modalrec.testing.recommenders import RecommenderContract
+from pipelines.runner import recipes
+from tests.cli.conftest import Cli, cli
 from tests.conftest import ROOT
 
+__all__ = ["cli"]
+
 README = (ROOT / "README.md").read_text()
-EXAMPLES = dict(re.findall(r"```python\n# (src/modalrec/\S+\.py)\n(.*?)```", README, re.DOTALL))
+EXTENDING = (ROOT / "src" / "EXTENDING.md").read_text()
+EXAMPLES = dict(re.findall(r"```python\n# (src/modalrec/\S+\.py)\n(.*?)```", EXTENDING, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +46,20 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
     plugins.discover.cache_clear()
 
 
-class TestReadmeQuantizer(QuantizerContract):
+class TestPageQuantizer(QuantizerContract):
     @pytest.fixture(autouse=True)
     def _take(self, examples: dict[str, Any]) -> None:
         self.plugin = examples["slices"]
 
 
-class TestReadmeRecommender(RecommenderContract):
+class TestPageRecommender(RecommenderContract):
     @pytest.fixture(autouse=True)
     def _take(self, examples: dict[str, Any]) -> None:
         self.plugin = examples["markov"]
 
 
 def test_a_file_in_the_folder_is_all_that_a_plug_in_needs(tmp_path: Path) -> None:
-    """In a copy of the sources, the commands of the README know the new plug-ins at once."""
+    """In a copy of the sources, the commands of the page know the new plug-ins at once."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for path, code in EXAMPLES.items():
         (tmp_path / path).write_text(code)
@@ -69,25 +74,29 @@ def test_a_file_in_the_folder_is_all_that_a_plug_in_needs(tmp_path: Path) -> Non
         assert setting.partition("=")[2] in shown.stdout
 
 
-def test_every_make_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z]+)", README)) <= targets
+def test_the_front_page_is_short() -> None:
+    assert len(README.splitlines()) < 300
 
 
-def test_every_command_and_option_that_is_named_exists() -> None:
-    for command, rest in re.findall(r"^\.venv/bin/modalrec ((?:import |export )?[\w-]+)(.*)$", README, re.MULTILINE):
-        shown = subprocess.run(
-            [sys.executable, "-m", "modalrec", *command.split(), "--help"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
-        )
-        assert shown.returncode == 0, shown.stderr
-        for option in re.findall(r" (--[a-z-]+)", rest.partition("#")[0]):
-            assert option in shown.stdout, f"modalrec {command} {option}"
+@pytest.mark.parametrize("page", ["README.md", "pipelines/README.md"])
+def test_the_recipes_of_the_table_are_those_there_are(page: str) -> None:
+    table = re.search(r"^\| recipe \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", (ROOT / page).read_text(), re.MULTILINE)
+    assert table is not None
+    rows = re.findall(r"^\| `(\w+)` \|", table[1], re.MULTILINE)
+    assert set(rows) <= set(recipes.names()), "a row without a recipe"
+    if page != "README.md":
+        assert set(rows) == set(recipes.names()), f"give the new recipe a row in {page}, and one in README.md"
 
 
-def test_every_file_that_is_linked_is_there() -> None:
-    assert "@@" not in README
-    for path in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
+def test_the_five_rows_are_read(cli: Cli, tmp_path: Path) -> None:
+    """The tables that the front page shows side by side, as files: all columns are known, all rows belong together."""
+    block = re.search(r"```\n(items\.csv .*?)```", README, re.DOTALL)
+    assert block is not None
+    names, *rows = (re.split(r" {2,}", line) for line in block[1].splitlines())
+    for name, lines in zip(names, zip(*rows, strict=True), strict=True):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    code, out, err = cli("ingest", "--source", tmp_path, "--dataset", tmp_path / "dataset")
+    assert code == 3, "two events are no data set"
+    assert "items read 2" in out + err
+    assert "of 2 rows: 0 dropped: their item is not in the items table" in err
+    assert "2 dropped: fewer than 5 events a user" in err
