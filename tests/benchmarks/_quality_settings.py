@@ -102,7 +102,7 @@ CHOSEN: dict[str, dict[str, Settings]] = {
     "ml_latest_small": {
         "gru4rec": ROWS["gru4rec"],
         **{row: over(ROWS[row], **LONG) for row in ROWS if row not in ("gru4rec", "t5_rq_kmeans")},
-        "t5_rq_kmeans": over(T5, training={"epochs": 1}),
+        "t5_rq_kmeans": over(T5, recommender={"history": 5}, training={"epochs": 1}),
     },
     "mm_subset": {
         "sasrec_ids": IDS,
