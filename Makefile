@@ -11,14 +11,19 @@ REGISTRY ?=
 TAG ?=
 OUT ?= pipelines/compiled
 OVERLAY ?= kind
+NAMESPACE ?=
+VARIANT ?= cpu
+BASE_PYTHON ?=
+ENGINE ?= $(firstword $(notdir $(shell command -v docker buildah 2>/dev/null)))
 
 BIN := .venv/bin
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/modalrec/__init__.py)
 READY := .venv/ready
 ML_100K := out/cache/ml-100k
 RUN := $(BIN)/python -m pipelines run $(RECIPE)$(if $(PRESET), --preset $(PRESET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint compile deploy clean
+.PHONY: help setup demo test bench lint compile images sbom deploy clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s  %s\n", $$1, $$2 }'
@@ -51,9 +56,16 @@ lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/*/Dockerfile
 
-compile: setup ## Write the recipes for Kubeflow: make compile [REGISTRY=... TAG=... OUT=DIR]
-	$(BIN)/python -m pipelines compile --out "$(OUT)" --registry "$(REGISTRY)" --tag "$(TAG)"
+compile: setup ## Write the recipes for Kubeflow: make compile [REGISTRY=... TAG=... OUT=DIR NAMESPACE=... (as resources too)]
+	$(BIN)/python -m pipelines compile --out "$(OUT)" --registry "$(REGISTRY)" --tag "$(TAG)" --namespace "$(NAMESPACE)"
+
+images: ## Build the images with docker or buildah: make images [VARIANT=cuda] [REGISTRY=... TAG=...] [ENGINE=buildah] [BASE_PYTHON=IMAGE]
+	images/build "$(ENGINE)" "$(VARIANT)" "$(REGISTRY)" "$(TAG)" "$(BASE_PYTHON)"
+
+sbom: ## Print what is in an image, as CycloneDX: make sbom [REGISTRY=... TAG=...]
+	@docker run --rm "$(or $(REGISTRY),modalrec)/base:$(or $(TAG),$(VERSION))" cat /usr/share/modalrec/sbom.cdx.json
 
 deploy: setup ## Check the manifests and apply an overlay to the current cluster: make deploy [OVERLAY=kind]
 	$(BIN)/pytest -n 2 tests/manifests

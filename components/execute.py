@@ -19,6 +19,7 @@ from modalrec.config import resolve
 from modalrec.errors import ModalrecError
 from modalrec.run import Run
 from modalrec.stages import EDGES, load_stage
+from modalrec.stages.processes import run_stage
 
 NULL = "null"
 """Stands for None among the settings, which kfp.local cannot pass."""
@@ -66,12 +67,12 @@ def execute(
         roc: The ClassificationMetrics artifact that gets the curve of a model of clicks.
     """
     with user_errors(), ExitStack() as copies:
-        function, config_class = load_stage(stage)
+        _, config_class = load_stage(stage)
         resolved = resolve(config_class, json.loads(config), where=stage)
         run = Run(stage, seed=seed, checkpoints=os.environ.get("MODALREC_CHECKPOINTS"))
         given = {edge: _folder(value, copies) for edge, value in inputs.items()}
         made = {edge: Path(artifact.path) for edge, artifact in outputs.items()}
-        numbers = function(**given, **made, config=resolved, run=run)
+        numbers = run_stage(stage, {**given, **made}, resolved, run)
         for edge, artifact in outputs.items():
             manifest = read_manifest(made[edge], EDGES[edge], verify=False)
             artifact.metadata.update(kind=manifest.kind, digest=manifest.digest)

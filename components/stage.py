@@ -20,7 +20,8 @@ def stage(function: Callable[..., Any]) -> Any:
     Returns:
         The component.
     """
-    component = dsl.component(function, base_image=image("train"), install_kfp_package=False)
+    container = "embed" if function.__name__.startswith("embed_") else "train"
+    component = dsl.component(function, base_image=image(container), install_kfp_package=False)
     documented = {entry.arg_name: entry.description for entry in docstring_parser.parse(function.__doc__ or "").params}
     for name, output in (component.component_spec.outputs or {}).items():
         output.description = output.description or documented.get(name)

@@ -21,16 +21,21 @@ Tag = Annotated[str, typer.Option(help="Tag of the images; the release by defaul
 def compile_(
     recipe: Annotated[str | None, typer.Argument(help="The recipe; all by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; pipelines/compiled by default.")] = None,
+    namespace: Annotated[
+        str, typer.Option(help="Also write the resources Pipeline and PipelineVersion, for this namespace.")
+    ] = "",
     registry: Registry = "",
     tag: Tag = "",
 ) -> None:
     """Write recipes as files that Kubeflow takes, validated, the same on every machine."""
     _use_images(registry, tag)
     from pipelines.runner import recipes
-    from pipelines.runner.compile import COMPILED, compile_recipe
+    from pipelines.runner.compile import COMPILED, compile_recipe, compile_resources
 
     for name in [recipe] if recipe else recipes.names():
         print(compile_recipe(name, out or COMPILED))
+        if namespace:
+            print(compile_resources(name, out or COMPILED, namespace))
 
 
 @app.command()

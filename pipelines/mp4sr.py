@@ -15,6 +15,7 @@ from components.finetune.component import finetune
 from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from modalrec.errors import ConfigError
+from pipelines.closing import with_summary
 from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "mp4sr"
@@ -27,6 +28,7 @@ STAGES = ["ingest", "embed_text", "embed_image", "pretrain", "finetune", "evalua
     description="Pre-train MP4SR on the items' texts and pictures, fine-tune it with item IDs, and rank the whole "
     "catalogue beside the model before and without pre-training, and baselines.",
 )
+@with_summary
 def pipeline(
     source: str,
     preset: str = "mp4sr",

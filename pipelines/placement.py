@@ -4,13 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfp import kubernetes
-from kfp.dsl import PipelineTask
+from kfp.dsl import PipelineTask, pipeline_context
 from kfp.dsl.pipeline_channel import PipelineChannel
 
 # Fixed when a recipe is compiled: Kubeflow takes no parameters here.
 RETRIES = 2
 SHARED_MEMORY = "8Gi"
 HOURS = 24
+
+USER = 1000
+"""Who runs in our images; a namespace under the restricted pod security standard wants it said."""
+LABELS = "modalrec.io/"
+"""Begins the labels of pods: recipe and stage. Kubeflow itself labels each with its run, `pipeline/runid`."""
 
 GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 """What GPU nodes are usually tainted with: the default of a recipe's `tolerations`."""
@@ -89,6 +94,9 @@ def _common(task: PipelineTask, cpu: str, memory: Any, memory_limit: Any) -> Pip
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory_limit)
     task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     kubernetes.set_timeout(task, HOURS * 3600)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.add_pod_label(task, f"{LABELS}recipe", pipeline_context.Pipeline.get_default_pipeline().name)
+    kubernetes.add_pod_label(task, f"{LABELS}stage", task.component_spec.name)
     kubernetes.use_secret_as_env(
         task, STORE_SECRET, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
     )

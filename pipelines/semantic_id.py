@@ -16,6 +16,7 @@ from components.fuse.component import fuse
 from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from components.quantize.component import quantize
+from pipelines.closing import with_summary
 from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "laptop"
@@ -27,6 +28,7 @@ LAPTOP_PRESET = "laptop"
     description="Turn items' texts and pictures into semantic IDs, train a recommender on them, and compare it with "
     "baselines and control runs.",
 )
+@with_summary
 def pipeline(
     source: str,
     preset: str = "gpu",

@@ -15,6 +15,7 @@ from components.finetune.component import finetune
 from components.fuse.component import fuse
 from components.ingest.component import ingest
 from modalrec.errors import ConfigError
+from pipelines.closing import with_summary
 from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "session"
@@ -27,6 +28,7 @@ STAGES = ["ingest", "embed_text", "embed_image", "fuse", "finetune", "evaluate"]
     description="Train GRU4Rec on sessions, with or without the items' texts and pictures, and rank every next item of "
     "the test sessions beside baselines.",
 )
+@with_summary
 def pipeline(
     source: str,
     preset: str = "session",

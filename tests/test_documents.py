@@ -8,10 +8,6 @@ from tests.conftest import ROOT
 from tests.documents import anchors, commands, dead_links, pages, problem
 from tests.test_readme import EXAMPLES
 
-LATER = ("make images",)
-"""Named before they exist, since the images come with a later release."""
-
-
 PAGE = """# A: the `b`, c
 
 Say `make test`
@@ -38,7 +34,7 @@ def test_commands(page: Path, tmp_path: Path) -> None:
     new = [f"name={Path(path).stem}" for path in EXAMPLES]
     wrong = {}
     for command, whole, cluster in commands((ROOT / page).read_text()):
-        if not any(name in command for name in new) and not command.startswith(LATER):
+        if not any(name in command for name in new):
             found = problem(command, whole=whole, cluster=cluster, folder=tmp_path)
             wrong |= {command: found} if found else {}
     assert not wrong

@@ -52,3 +52,20 @@ def test_pinned_versions_satisfy_the_project() -> None:
         version = pinned.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name}: no pin"
         assert requirement.specifier.contains(version, prereleases=True), requirement
+
+
+def test_containers_are_linted_and_built_from_what_they_may_see() -> None:
+    assert "hadolint images/*/Dockerfile" in make("--dry-run", "lint")
+    shown = make("--dry-run", "images", "ENGINE=buildah", "VARIANT=cuda", "REGISTRY=registry.example.org/team")
+    assert 'images/build "buildah" "cuda" "registry.example.org/team"' in shown
+    seen = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    for file in (ROOT / "images").glob("*/Dockerfile"):
+        text = file.read_text()
+        copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+        assert {name.split("/")[0] for line in copied for name in line.split()} <= seen
+        last = re.split(r"^FROM ", text, flags=re.MULTILINE)[-1]
+        user = re.findall(r"^USER (.+)$", last, re.MULTILINE)
+        assert user == [] or user[-1] == "1000:1000"  # who is not named is the base's
+        assert ":latest" not in text

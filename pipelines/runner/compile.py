@@ -1,5 +1,6 @@
 """Compiling recipes to files that are the same, byte for byte, on every machine."""
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from kfp import compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
 from modalrec.artifacts.files import write_bytes
 from pipelines.runner import recipes
@@ -32,6 +34,48 @@ def compile_recipe(name: str, folder: Path = COMPILED) -> Path:
     text = compiled_text(name, recipes.load(name).pipeline)
     write_bytes(path, text.encode())
     return path
+
+
+def compile_resources(name: str, folder: Path, namespace: str) -> Path:
+    """Writes a recipe as the resources Pipeline and PipelineVersion, for clusters that are described in a repository.
+
+    Kubeflow Pipelines takes them where its API server keeps pipelines in Kubernetes (`--pipelinesStoreKubernetes`). A
+    version is never changed: it is named after its content, as `submit` names it.
+
+    Args:
+        name: The recipe.
+        folder: Where `<name>.kubernetes.yaml` goes.
+        namespace: Of both resources.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: The recipe is unknown or its compiled form is not valid.
+    """
+    pipeline = recipes.load(name).pipeline
+    version = version_name(name, compiled_text(name, pipeline))
+    options = KubernetesManifestOptions(
+        pipeline_name=name.replace("_", "-"),
+        pipeline_display_name=name,
+        pipeline_version_name=version.replace("_", "-"),
+        pipeline_version_display_name=version,
+        namespace=namespace,
+        include_pipeline_manifest=True,
+    )
+    path = folder / f"{name}.kubernetes.yaml"
+    with tempfile.TemporaryDirectory(prefix="modalrec-") as temporary:
+        made = Path(temporary) / "resources.yaml"
+        compiler.Compiler().compile(
+            pipeline, str(made), kubernetes_manifest_options=options, kubernetes_manifest_format=True
+        )
+        write_bytes(path, made.read_bytes())
+    return path
+
+
+def version_name(name: str, text: str) -> str:
+    """The name of the version of a recipe with this compiled form."""
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def compiled_text(name: str, pipeline: Any) -> str:

@@ -26,7 +26,7 @@ from components.execute import NULL
 from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.artifacts.files import write_json
 from modalrec.errors import DataError, ModalrecError, UpstreamError
-from pipelines.runner.plan import plan, titles
+from pipelines.runner.plan import closes, nothing, plan, titles
 from pipelines.runner.process import Interrupted, interruptible, run_process
 from pipelines.runner.seam import Outputs, RunTask, replaced
 from pipelines.runner.staging import BUCKET, Staging
@@ -167,6 +167,8 @@ class _Stages:
         """Kfp's function for one task, with the cache before it and the store around it."""
 
         def run(**task: Any) -> Outputs:
+            if closes(task["component_spec"]):
+                return nothing(task["component_spec"].output_definitions), status.Status.SUCCESS
             self.last = title = self._titles[task["component_name"]]
             self._terminal.start(title)
             key = self._staging.key(task["component_spec"], task["executor_spec"], task["arguments"])

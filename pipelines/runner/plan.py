@@ -27,8 +27,9 @@ def plan(pipeline: Any, arguments: Mapping[str, Any]) -> list[str]:
 
     def note(_: RunTask) -> RunTask:
         def run(**task: Any) -> Outputs:
-            found.append(names[task["component_name"]])
-            return _nothing(task["component_spec"].output_definitions), status.Status.SUCCESS
+            if not closes(task["component_spec"]):
+                found.append(names[task["component_name"]])
+            return nothing(task["component_spec"].output_definitions), status.Status.SUCCESS
 
         return run
 
@@ -37,7 +38,15 @@ def plan(pipeline: Any, arguments: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _nothing(definitions: Any) -> dict[str, Any]:
+def closes(component_spec: Any) -> bool:
+    """Whether this is the step that tells how the others ended: a run here says that itself."""
+    kinds = pipeline_spec_pb2.ParameterType
+    parameters = component_spec.input_definitions.parameters.values()
+    return any(parameter.parameter_type == kinds.TASK_FINAL_STATUS for parameter in parameters)
+
+
+def nothing(definitions: Any) -> dict[str, Any]:
+    """Outputs of a step that did not run."""
     kinds = pipeline_spec_pb2.ParameterType.ParameterTypeEnum
     values = {name: EMPTY[kinds.Name(spec.parameter_type)] for name, spec in definitions.parameters.items()}
     return {**values, **{name: dsl.Artifact(name=name) for name in definitions.artifacts}}

@@ -1,7 +1,6 @@
 """Submitting a recipe to a Kubeflow Pipelines server."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -18,7 +17,7 @@ import urllib3
 
 from modalrec.errors import ConfigError, UpstreamError
 from pipelines.runner import recipes
-from pipelines.runner.compile import compile_recipe
+from pipelines.runner.compile import compile_recipe, version_name
 
 TOKEN = "KFP_TOKEN"  # noqa: S105  (the name of a variable)
 
@@ -91,7 +90,7 @@ class Server:
 
     def _version(self, client: kfp.Client, name: str, package: Path) -> tuple[str, str]:
         """The pipeline of the recipe and its version with this content, uploaded where they are not there."""
-        version = f"{name}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
+        version = version_name(name, package.read_text(encoding="utf-8"))
         wanted = {"predicates": [{"operation": 1, "key": "display_name", "stringValue": name}]}
         found = client.list_pipelines(filter=json.dumps(wanted), namespace=self.namespace).pipelines
         if found:

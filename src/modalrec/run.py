@@ -15,6 +15,11 @@ from modalrec.errors import ConfigError
 T = TypeVar("T")
 
 
+def place_in_team() -> tuple[int, int]:
+    """The number of this process among those that `torchrun` started, and how many they are; 0 and 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass(frozen=True)
 class Run:
     """One execution of a stage.
@@ -49,7 +54,10 @@ class Run:
             return self.device
         import torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        place = os.environ.get("LOCAL_RANK")  # `torchrun` numbers the processes of a machine
+        return "cuda" if place is None else f"cuda:{place}"
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator["Progress"]:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,15 +16,17 @@ from modalrec import __version__
 from modalrec.errors import ConfigError
 from pipelines.placement import Accelerator, on_gpu
 from pipelines.runner import recipes
-from pipelines.runner.compile import COMPILED, compile_recipe, compiled_text
+from pipelines.runner.compile import COMPILED, compile_recipe, compile_resources, compiled_text
 from pipelines.runner.validate import read_documents, validate
 from tests.pipelines.toy import judge, make
 
 ROOT = Path(__file__).parents[2]
-STEPS = [f"exec-{name}" for name in ("configure", "ingest", "embed-text", "embed-image", "fuse", "quantize")]
+STEPS = [
+    f"exec-{name}" for name in ("summarize", "configure", "ingest", "embed-text", "embed-image", "fuse", "quantize")
+]
 STEPS += [f"exec-{name}" for name in ("pretrain", "pretrain-2", "pretrain-3", "evaluate", "evaluate-2")]
 STEPS += [f"exec-{name}" for name in ("finetune", "finetune-2", "finetune-3", "finetune-4")]
-CPU_STEPS = ("exec-configure", "exec-ingest", "exec-fuse", "exec-evaluate")
+CPU_STEPS = ("exec-summarize", "exec-configure", "exec-ingest", "exec-fuse", "exec-evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,25 @@ def test_another_process_place_and_registry_change_nothing_but_the_image(tmp_pat
     command = [sys.executable, "-m", "pipelines", "compile", "semantic_id", *options]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     text, golden = (tmp_path / "semantic_id.yaml").read_text(), (COMPILED / "semantic_id.yaml").read_text()
-    assert text.count("image: registry.example.org/team/train:abc123\n") == len(STEPS)
-    assert text.replace("registry.example.org/team/train:abc123", f"modalrec/train:{__version__}") == golden
+    assert text.count("image: registry.example.org/team/train:abc123\n") == len(STEPS) - 2
+    assert text.count("image: registry.example.org/team/embed:abc123\n") == 2
+    assert re.sub(r"registry.example.org/team/(\w+):abc123", rf"modalrec/\1:{__version__}", text) == golden
+
+
+def test_recipes_are_resources_too(tmp_path: Path) -> None:
+    """For clusters that are described in a repository; the fields are those of Kubeflow's definitions."""
+    path = compile_resources("session", tmp_path, "team")
+    pipeline, version = read_documents(path.read_text())
+    assert {pipeline["apiVersion"], version["apiVersion"]} == {"pipelines.kubeflow.org/v2beta1"}
+    assert (pipeline["kind"], pipeline["metadata"]) == ("Pipeline", {"name": "session", "namespace": "team"})
+    assert version["kind"] == "PipelineVersion"
+    assert version["metadata"]["namespace"] == "team"
+    assert re.fullmatch(r"session-[0-9a-f]{12}", version["metadata"]["name"])
+    assert set(version["spec"]) == {"pipelineName", "displayName", "description", "pipelineSpec", "platformSpec"}
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+    documents = [version["spec"]["pipelineSpec"], version["spec"]["platformSpec"]]
+    assert documents == read_documents((COMPILED / "session.yaml").read_text())
+    assert validate(documents, path.name).pipeline_info.name == "session"
 
 
 def test_gpu_stages_ask_for_gpus_and_others_do_not(golden: list[dict[str, Any]]) -> None:
@@ -63,6 +83,11 @@ def test_gpu_stages_ask_for_gpus_and_others_do_not(golden: list[dict[str, Any]])
         assert platform[label]["secretAsEnv"]
         assert platform[label]["configMapAsEnv"]
         assert int(platform[label]["activeDeadlineSeconds"]) > 0
+        stage = re.sub(r"^exec-|-\d+$", "", label)
+        labels = {"modalrec.io/recipe": "semantic-id", "modalrec.io/stage": stage}
+        assert platform[label]["podMetadata"]["labels"] == labels
+        security = platform[label]["securityContext"]
+        assert security == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
         if label in on_gpu:
             assert "pipelinechannel--accelerator'" in resources["accelerator"]["resourceType"]
             assert "pipelinechannel--accelerator_count'" in resources["accelerator"]["resourceCount"]
@@ -85,9 +110,29 @@ def test_texts_may_be_sent_where_the_namespace_has_a_key(golden: list[dict[str, 
 
 def test_every_task_is_tried_again(golden: list[dict[str, Any]]) -> None:
     dags = [golden[0]["root"]["dag"], *(c["dag"] for c in golden[0]["components"].values() if "dag" in c)]
-    tasks = {name: task for dag in dags for name, task in dag["tasks"].items() if not name.startswith("condition")}
+    tasks = {
+        name: task
+        for dag in dags
+        for name, task in dag["tasks"].items()
+        if not name.startswith(("condition", "exit-handler"))
+    }
     assert len(tasks) == len(STEPS)
     assert all(task["retryPolicy"]["maxRetryCount"] == 2 for task in tasks.values())
+
+
+def test_a_summary_is_written_whatever_happens(golden: list[dict[str, Any]]) -> None:
+    """It waits for the steps and not for their success, and never comes from the cache."""
+    tasks = golden[0]["root"]["dag"]["tasks"]
+    (steps,) = set(tasks) - {"summarize"}
+    closing = tasks["summarize"]
+    assert closing["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert closing["dependentTasks"] == [steps]
+    assert closing["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": steps}}
+    assert "enableCache" not in closing.get("cachingOptions", {})
+    dags = [c["dag"] for c in golden[0]["components"].values() if "dag" in c]
+    others = {name: task for dag in dags for name, task in dag["tasks"].items() if "taskInfo" in task}
+    cached = {name for name, task in others.items() if task.get("cachingOptions") == {"enableCache": True}}
+    assert {name for name in others if not name.startswith("condition")} == cached
 
 
 def test_every_parameter_and_artifact_is_described(golden: list[dict[str, Any]]) -> None:
@@ -113,7 +158,7 @@ def _set(path: str, value: Any) -> Callable[[list[dict[str, Any]]], None]:
     return plant
 
 
-TASK = "0/root/dag/tasks/quantize"
+TASK = "0/components/comp-exit-handler-1/dag/tasks/quantize"
 EXECUTORS = "1/platforms/kubernetes/deploymentSpec/executors"
 FAULTS = {
     "unknown field": (_set(f"{TASK}/bogus", 1), "bogus"),

@@ -3,14 +3,16 @@
 import inspect
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
+from modalrec.artifacts.files import write_json
 from modalrec.artifacts.store import delivered, localized, remove
 from modalrec.config import Config, load_file, load_preset, parse_assignments, resolve
 from modalrec.errors import ConfigError
-from modalrec.run import Run
+from modalrec.run import Run, place_in_team
 from modalrec.stages import EDGES, STAGES, StageSpec, load_stage
 
 Preset = Annotated[
@@ -40,6 +42,9 @@ AllowPickle = Annotated[
         help="Read pickled DataFrames of sessions, as data alone: the source `sessions` with allow_pickle=true.",
     ),
 ]
+MetricsFile = Annotated[
+    Path | None, typer.Option("--metrics", metavar="FILE", help="Also write the metrics to this file, as JSON.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no metrics.")]
 
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -49,6 +54,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "seed": (Seed, 0),
     "device": (Device, "auto"),
     "checkpoints": (Checkpoints, None),
+    "metrics": (MetricsFile, None),
     "quiet": (Quiet, False),
 }
 """From the name of an option that every stage has to its type and default."""
@@ -91,16 +97,26 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
     _check_device(options["device"])
     output = options[spec.outputs[0]].rstrip("/")
     checkpoints = options["checkpoints"] or f"{output}.checkpoints"
-    run = Run(name, seed=options["seed"], device=options["device"], checkpoints=checkpoints, quiet=options["quiet"])
+    follows = place_in_team()[0] > 0  # of the processes of a `torchrun` the first one writes and tells
+    quiet = options["quiet"] or follows
+    run = Run(name, seed=options["seed"], device=options["device"], checkpoints=checkpoints, quiet=quiet)
     function, _ = load_stage(name)
     with ExitStack() as stack:
         # Outputs first: a place that is taken shall be found before anything is downloaded.
-        folders = {edge: stack.enter_context(delivered(options[edge])) for edge in spec.outputs}
+        if follows:
+            nowhere = Path(stack.enter_context(TemporaryDirectory(prefix="modalrec-")))
+            folders = {edge: nowhere / edge for edge in spec.outputs}
+        else:
+            folders = {edge: stack.enter_context(delivered(options[edge])) for edge in spec.outputs}
         edges = {edge: options[edge] for edge in (*spec.inputs, *spec.optional) if options[edge]}
         folders |= {edge: stack.enter_context(localized(place)) for edge, place in edges.items()}
         metrics = function(**folders, config=config, run=run)
+    if follows:
+        return
     if not options["checkpoints"]:
         remove(checkpoints)
+    if options["metrics"]:
+        write_json(options["metrics"], metrics)
     run.metrics(**metrics)
 
 

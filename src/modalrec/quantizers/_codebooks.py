@@ -12,7 +12,7 @@ group of e_c:
     L_div = -1/B sum_i log (exp <e_c, e_+> / sum_{j != c} exp <e_c, e_j>)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -87,6 +87,7 @@ class Codebooks(nn.Module):
     def __init__(self, config: CodebookConfig, count: int, width: int) -> None:
         super().__init__()
         self.config = config
+        self._waiting: list[Sequence[Chosen]] | None = None  # of a group of batches, until its end
         codes_LVW = torch.randn(count, config.codebook_size, width)
         if config.start == "uniform":
             codes_LVW.uniform_(-1 / config.codebook_size, 1 / config.codebook_size)
@@ -130,11 +131,26 @@ class Codebooks(nn.Module):
         """
         if not self.training:
             return
+        if self._waiting is not None:
+            self._waiting.append([(inputs_NW.detach(), labels_N) for inputs_NW, labels_N in chosen])
+            return
         for level, (inputs_NW, labels_N) in enumerate(chosen):
             if self.config.learning == "ema":
                 self._average(level, inputs_NW, labels_N)
             else:
                 self._revive(level, inputs_NW, labels_N)
+
+    def begin_group(self) -> None:
+        """See `training.groups.LearnsByItself`: what the batches of a group choose is kept until its end."""
+        self._waiting = []
+        if self.config.diversity:
+            self._grow_older()
+
+    def end_group(self, gather: Callable[[list[Tensor]], Tensor]) -> None:
+        """Learns from what all batches of the group chose, as if they were one batch."""
+        kept, self._waiting = self._waiting or [], None
+        books = range(len(self.codes_LVW))
+        self.learn([tuple(gather([chosen[book][n] for chosen in kept]) for n in (0, 1)) for book in books])  # type: ignore[misc]
 
     def _revive(self, level: int, inputs_NW: Tensor, labels_N: Tensor) -> None:
         unused_V = self.unused_LV[level]
@@ -154,14 +170,10 @@ class Codebooks(nn.Module):
 
     def diversity(self, chosen: Sequence[Chosen]) -> Tensor | None:
         """The weighted diversity loss, summed over the codebooks; None where it has no weight."""
-        size = self.config.codebook_size
-        n_groups = min(GROUPS, size // 2)
-        if not self.config.diversity or not n_groups:
+        if not self.config.diversity or not self._n_groups:
             return None
-        if self.training:
-            if self.age % REGROUP_AFTER == 0:
-                self._regroup(n_groups)
-            self.age += 1
+        if self.training and self._waiting is None:
+            self._grow_older()
         total = self.codes_LVW.new_zeros(())
         for codes_VW, groups_V, (_, labels_N) in zip(self.codes_LVW, self.groups_LV, chosen, strict=True):
             scores_NV = codes_VW[labels_N] @ codes_VW.T
@@ -171,7 +183,17 @@ class Codebooks(nn.Module):
             total = total + F.cross_entropy(scores_NV, mates_N)
         return self.config.diversity * total
 
+    @property
+    def _n_groups(self) -> int:
+        return min(GROUPS, self.config.codebook_size // 2)
+
     @torch.no_grad()
+    def _grow_older(self) -> None:
+        """Counts a step, and groups the codes again after some; nothing where there are too few codes to group."""
+        if self._n_groups and self.age % REGROUP_AFTER == 0:
+            self._regroup(self._n_groups)
+        self.age += 1
+
     def _regroup(self, n_groups: int) -> None:
         for groups_V, codes_VW in zip(self.groups_LV, self.codes_LVW, strict=True):
             groups_V.copy_(kmeans(codes_VW, n_groups, iterations=10, balanced=True).labels_N)

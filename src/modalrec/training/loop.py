@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,11 +19,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modalrec.config import Config
-from modalrec.errors import TrainingError
+from modalrec.errors import ConfigError, TrainingError
 from modalrec.run import Run
 from modalrec.training.batches import Batches
 from modalrec.training.checkpoint import Checkpoints
+from modalrec.training.groups import Group, GroupSteps
 from modalrec.training.steps import Done, GradientSteps, HasSteps, Steps
+from modalrec.training.team import Team, refuse_uneven
 
 Validate = Callable[[], dict[str, float]]
 
@@ -43,6 +45,8 @@ class TrainingConfig(Config):
         schedule: `cosine` falls to zero over the epochs, `constant` stays.
         clip_norm: Gradients are scaled down to this global norm; 0 does not clip.
         patience: Stop after so many epochs without a better validation; 0 never stops early.
+        accumulate: Batches of an optimizer step, which takes the mean of their gradients. The processes of a `torchrun`
+            share them out, so their number must divide this one; the result depends on this one alone.
     """
 
     epochs: int = Field(10, ge=0)
@@ -53,6 +57,7 @@ class TrainingConfig(Config):
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_norm: float = Field(1.0, ge=0)
     patience: int = Field(0, ge=0)
+    accumulate: int = Field(1, ge=1)
 
 
 @dataclass
@@ -96,7 +101,7 @@ def fit(
     monitor: str = "",
     speed: dict[str, float] | None = None,
 ) -> list[dict[str, float]]:
-    """Trains a model in place.
+    """Trains a model in place; under `torchrun` together with the other processes, see `training.groups`.
 
     Args:
         model: Has `loss(batch) -> {"loss": ..., ...}`, or brings its own steps (`training.steps`).
@@ -114,39 +119,43 @@ def fit(
 
     Raises:
         TrainingError: A loss or gradient is not finite; nothing of that step is kept.
+        ConfigError: The processes cannot share out the batches of a step, or the model takes one batch at a time.
     """
     device = run.torch_device()
+    team = Team.join(device)
+    refuse_uneven(team, config.accumulate)
     model.to(device)
-    steps = _steps(model, config, run)
+    steps = _steps(model, config, run, team)
     checkpoints = Checkpoints(run, fingerprint)
-    state = _restore(checkpoints, model, steps, run)
+    state = _restore(checkpoints, model, steps, run, team)
     saved = time.monotonic()
-    total = config.epochs * len(batches.plan(0))
+    total = config.epochs * math.ceil(len(batches.plan(0)) / config.accumulate)
     plan = batches.plan(state.epoch)
     with run.progress("training", total) as progress, _terminated() as stop, _threads(model, device):
         progress.start_at(state.global_step)
         while not _finished(state, config):
             model.train()
             pace = Pace()
-            for step in range(state.step, len(plan)):
+            for step in range(state.step, math.ceil(len(plan) / config.accumulate)):
                 begin = time.monotonic()
-                batch = _to(batches.build(state.epoch, step, plan[step]), device)
+                batch = _batch(batches, plan, state.epoch, step, config, device)
                 done = _train_step(steps, batch, _rate(config, state.global_step, total), config, state)
                 progress.advance(epoch=state.epoch + 1, loss=done.losses["loss"])
                 state.step = step + 1
                 pace.batches += done.batches
                 pace.events += done.events
                 pace.seconds += time.monotonic() - begin
-                if stop.is_set() or time.monotonic() - saved > run.checkpoint_seconds:
+                stopped = team.any(stop.is_set())
+                if team.leads and (stopped or time.monotonic() - saved > run.checkpoint_seconds):
                     _save(checkpoints, model, steps, state)
                     saved = time.monotonic()
-                if stop.is_set():
+                if stopped:
                     raise SystemExit(143)
-            said = _end_epoch(model, state, validate, monitor)
+            said = _end_epoch(model, state, validate, monitor, team)
             run.say(f"{said}  {pace.seconds:.1f} s, " + _rates(pace))
             if speed is not None:
                 speed |= pace.numbers()
-            if time.monotonic() - saved > min(run.checkpoint_seconds, 5) or _finished(state, config):
+            if team.leads and (time.monotonic() - saved > min(run.checkpoint_seconds, 5) or _finished(state, config)):
                 _save(checkpoints, model, steps, state)
                 saved = time.monotonic()
             plan = batches.plan(state.epoch)
@@ -157,10 +166,29 @@ def fit(
     return state.history
 
 
-def _steps(model: nn.Module, config: TrainingConfig, run: Run) -> Steps:
+def _steps(model: nn.Module, config: TrainingConfig, run: Run, team: Team) -> Steps:
     if isinstance(model, HasSteps):
+        if config.accumulate > 1:
+            raise ConfigError(
+                f"training.accumulate: {config.accumulate}, but {type(model).__name__} has steps of its own, which "
+                "learn from one batch at a time, in one process; set it to 1"
+            )
         return model.steps(config, run.seed)
+    if config.accumulate > 1:
+        return GroupSteps(model, config.weight_decay, config.clip_norm, run.seed, team)
     return GradientSteps(model, config.weight_decay, config.clip_norm)
+
+
+def _batch(batches: Batches, plan: Sequence[Any], epoch: int, step: int, config: TrainingConfig, device: str) -> Any:
+    """What a step learns from: a batch, or a group whose batches are built where they are needed."""
+    first = step * config.accumulate
+
+    def build(place: int) -> Any:
+        return _to(batches.build(epoch, place, plan[place]), device)
+
+    if config.accumulate == 1:
+        return build(first)
+    return Group(epoch, first, min(config.accumulate, len(plan) - first), build)
 
 
 def _train_step(steps: Steps, batch: Any, rate: float, config: TrainingConfig, state: State) -> Done:
@@ -178,14 +206,14 @@ def _train_step(steps: Steps, batch: Any, rate: float, config: TrainingConfig, s
     return done
 
 
-def _end_epoch(model: nn.Module, state: State, validate: Validate | None, monitor: str) -> str:
+def _end_epoch(model: nn.Module, state: State, validate: Validate | None, monitor: str, team: Team) -> str:
     """Closes an epoch and returns what is to be said of it."""
     entry: dict[str, float] = {"epoch": state.epoch + 1}
     entry |= {name: total / state.weight for name, total in state.sums.items()}
     said = f"epoch {state.epoch + 1}: loss {entry['loss']:.4f}"
     if validate is not None:
         model.eval()
-        entry |= validate()
+        entry |= team.tell(validate() if team.leads else None)
         if entry[monitor] > state.best:
             state.best, state.best_epoch = entry[monitor], state.epoch + 1
             state.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -228,8 +256,8 @@ def _save(checkpoints: Checkpoints, model: nn.Module, steps: Steps, state: State
     )
 
 
-def _restore(checkpoints: Checkpoints, model: nn.Module, steps: Steps, run: Run) -> State:
-    found = checkpoints.load()
+def _restore(checkpoints: Checkpoints, model: nn.Module, steps: Steps, run: Run, team: Team) -> State:
+    found = team.tell(checkpoints.load() if team.leads else None)
     if found is None:
         return State()
     model.load_state_dict(found["model"])
