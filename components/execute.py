@@ -38,6 +38,8 @@ CONFIGS = (
     "finetune_shuffled",
     "pretrain_temporal",
     "finetune_temporal",
+    "finetune_without_popularity",
+    "finetune_without_codes",
 )
 """The outputs of `configure`, in the order of its signature: the stages, then the control runs."""
 

@@ -22,6 +22,8 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune_shuffled", str),
         ("pretrain_temporal", str),
         ("finetune_temporal", str),
+        ("finetune_without_popularity", str),
+        ("finetune_without_codes", str),
     ],
 ):
     """Check the configuration of every later stage, and hand each stage its own.
@@ -48,6 +50,8 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         finetune_shuffled: Configuration of finetune on shuffled histories, as JSON.
         pretrain_temporal: Configuration of pretrain on the temporal split, as JSON.
         finetune_temporal: Configuration of finetune on the temporal split, as JSON.
+        finetune_without_popularity: Configuration of finetune without fields of popularity, as JSON.
+        finetune_without_codes: Configuration of finetune without the items' codes, as JSON.
     """
     from components.execute import configure_stages
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 METRIC = re.compile(r"(?:(?P<row>.+)_)?(?P<column>(?:recall|ndcg|mrr)_\d+)")
 COLUMNS = ("recall_10", "ndcg_10", "mrr_10")
+CLICKS = ("auc", "user_auc", "log_loss")
 
 
 def table(metrics: Mapping[str, float]) -> str:
@@ -14,16 +15,18 @@ def table(metrics: Mapping[str, float]) -> str:
         metrics: From name to number; all but the model's have the row's name in front, as in `popularity_ndcg_10`.
 
     Returns:
-        Lines of text; empty where there are no ranking metrics.
+        Lines of text; empty where there are no metrics of ranking or of clicks.
     """
     rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         match = METRIC.fullmatch(name)
         if match and match["column"] in COLUMNS:
             rows.setdefault(match["row"] or "", {})[match["column"]] = value
+    for name in [name.removesuffix("log_loss") for name in metrics if name.endswith("log_loss")]:
+        rows[name.rstrip("_")] = {column: metrics[name + column] for column in CLICKS if name + column in metrics}
     if not rows:
         return ""
-    columns = [column for column in COLUMNS if any(column in row for row in rows.values())]
+    columns = [column for column in (*COLUMNS, *CLICKS) if any(column in row for row in rows.values())]
     width = max(len("model"), *(len(name) for name in rows))
     lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
     for name in sorted(rows):

@@ -29,9 +29,10 @@ def main() -> int:
     )
     parser.add_argument("--peers", metavar="DIR", help="your venv with RecBole and RecTools, for sequential")
     parser.add_argument("--faiss", metavar="DIR", help="your venv with faiss-cpu, for retrieval")
+    parser.add_argument("--fuxictr", metavar="DIR", help="your venv with fuxictr 2.3.7, for ctr and ctr_quality")
     given = parser.parse_args()
     environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
-    for name in ("gru4rec_official", "peers", "faiss"):
+    for name in ("gru4rec_official", "peers", "faiss", "fuxictr"):
         if folder := getattr(given, name):
             environment[name.upper()] = str(Path(folder).resolve())
     failed = 0

@@ -9,7 +9,10 @@ from modalrec.testing.rows import RowModelContract
 
 SMALL = {
     "din": {"width": 8, "attention": [16], "layers": [32], "dropout": 0.0, "user_id": True},
-    "target_transformer": {"width": 8, "layers": [32], "dropout": 0.0, "history": 12, "user_id": True},
+    "target_transformer": {
+        **{"width": 8, "layers": [16], "head": [8], "dropout": 0.0, "attention_dropout": 0.0, "user_id": True},
+        **{"history": 12, "blocks": 1, "feedforward": 16, "last": 2, "crosses": 1, "embedding_std": 0.3},
+    },
 }
 NAMES = [name for name, plugin in plugins.discover(BASE_KIND).items() if issubclass(plugin, RowModel)]
 

@@ -6,9 +6,11 @@ from modalrec.config import PRESETS, dump, load_preset, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
 from modalrec.stages.configure import configure
+from pipelines import ctr
 from pipelines import session as sessions
 
 CONTROLS = {"scratch", "pretrain_shuffled", "finetune_shuffled", "pretrain_temporal", "finetune_temporal"}
+ABLATIONS = {"finetune_without_popularity", "finetune_without_codes"}
 
 
 def epochs(configs: dict[str, dict[str, Any]]) -> dict[str, int]:
@@ -23,11 +25,14 @@ def refused(settings: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
 def test_every_preset_is_right_and_what_it_resolves_to_is_what_stages_take(preset: str) -> None:
-    recipe = sessions.STAGES if "session" in load_preset(preset).get("finetune", {}).get("split", "") else ()
+    finetune = load_preset(preset).get("finetune", {})
+    rows = finetune.get("recommender", {}).get("name") == "din"
+    recipe = ctr.STAGES if rows else sessions.STAGES if "session" in finetune.get("split", "") else ()
     configs = configure(preset, {}, stages=recipe)
-    assert set(configs) == (set(recipe) or {*STAGES, *CONTROLS})
+    assert set(configs) == ({*recipe, *(ABLATIONS if rows else ())} or {*STAGES, *CONTROLS})
     for name, config in configs.items():
-        stage = {"scratch": "finetune"}.get(name, name.partition("_shuffled")[0].partition("_temporal")[0])
+        control = name == "scratch" or name in ABLATIONS
+        stage = "finetune" if control else name.partition("_shuffled")[0].partition("_temporal")[0]
         assert dump(resolve(load_stage(stage)[1], config)) == config, "every default is written out"
 
 

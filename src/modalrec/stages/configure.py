@@ -19,8 +19,9 @@ def configure(
 ) -> dict[str, Resolved]:
     """Resolves the configuration of every stage of a recipe and, where it pretrains, of every control run.
 
-    The control runs are `scratch` (finetune without pretraining, for as many epochs as both have), and pretrain and
-    finetune once on shuffled histories and once on the temporal split. A control that is off has 0 epochs.
+    Where a recipe pretrains, the control runs are `scratch` (finetune without pretraining, for as many epochs as both
+    have), and pretrain and finetune once on shuffled histories and once on the temporal split; a control that is off
+    has 0 epochs. Those of a model of rows are `finetune_without_popularity` and `finetune_without_codes`.
 
     Args:
         preset: The preset to start from: tiny, laptop or gpu.
@@ -50,7 +51,9 @@ def configure(
     if problems:
         found = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
         raise ConfigError(f"settings: {found}\n`modalrec config STAGE` shows what a stage takes")
-    return resolved | (_control_runs(resolved, controls) if "pretrain" in resolved else {})
+    if "pretrain" in resolved:
+        return resolved | _control_runs(resolved, controls)
+    return resolved | _ablations(resolved.get("finetune", {}))
 
 
 def _by_stage(
@@ -117,6 +120,20 @@ def _control_runs(resolved: Mapping[str, Resolved], controls: bool) -> dict[str,
         runs[f"{name}_shuffled"] = _with(stage, own if controls else 0, shuffle_histories=True)
         runs[f"{name}_temporal"] = _with(stage, own if controls else 0, split="temporal", skip_without_split=True)
     return runs
+
+
+def _ablations(finetune: Resolved) -> dict[str, Resolved]:
+    """A model of rows once more without popularity and once without codes, so that each one's worth is measured."""
+    without = finetune.get("recommender", {}).get("without")
+    if without is None:
+        return {}
+    return {
+        f"finetune_without_{what}": {
+            **finetune,
+            "recommender": {**finetune["recommender"], "without": sorted({*without, what})},
+        }
+        for what in ("popularity", "codes")
+    }
 
 
 def _with(config: Resolved, epochs: int, **changes: Any) -> Resolved:
