@@ -79,6 +79,12 @@ class Manifest(Config):
         """The digest that the manifest's content should have."""
         return sha256_json(self.model_dump(mode="json", exclude={"digest", "cost", "lineage"}))
 
+    def parent(self, edge: str) -> "Manifest":
+        """What was given at an edge, as far as this artifact carries it: all but its files."""
+        digest = self.inputs[edge]
+        behind = {key: ancestor for key, ancestor in self.lineage.items() if key != digest}
+        return Manifest.model_construct(**vars(self.lineage[digest]), digest=digest, lineage=behind)
+
     def ancestor(self) -> Ancestor:
         """This artifact as its descendants carry it."""
         return Ancestor(**{name: getattr(self, name) for name in Ancestor.model_fields})

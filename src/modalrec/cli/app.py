@@ -10,6 +10,7 @@ import typer
 from modalrec.cli.exchange import add_exchange_commands
 from modalrec.cli.generate import add_generate_commands
 from modalrec.cli.items import add_item_commands
+from modalrec.cli.join import add_join_command
 from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
 from modalrec.cli.upload import add_upload_command
 from modalrec.config import PRESETS, resolve
@@ -122,4 +123,5 @@ add_stage_commands(app)
 add_item_commands(app)
 add_exchange_commands(app)
 add_upload_command(app)
+add_join_command(app)
 add_generate_commands(app)

@@ -15,10 +15,11 @@ from modalrec.encoders import Encoder
 from modalrec.encoders.efficientnet import EfficientNetConfig
 from modalrec.run import Run
 from modalrec.stages._keywords import Keywords, KeywordsConfig, vocabulary_of
+from modalrec.stages._parts_of_items import PartConfig, within
 from modalrec.stages.embedding import Precision, Work, embed, require_modality
 
 
-class Config(configs.Config):
+class Config(PartConfig):
     """Which encoder, and how many pictures at a time.
 
     Attributes:
@@ -75,10 +76,12 @@ def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: R
     """
     inputs = {"dataset": read_manifest(dataset, "dataset")}
     items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "image"])
+    first, end = bounds = config.bounds(len(items))
+    items = items[first:end]
     work = Work(
         "image",
         items["item_id"],
-        lambda: load_images(dataset),
+        lambda: within(load_images(dataset), bounds),
         total=pc.sum(pc.not_equal(items["image"], "none")).as_py() or 0,
         prepare=lambda pictures: [open_image(picture) for picture in pictures],
         encode=lambda encoder, pictures: encoder.encode_images(pictures),

@@ -15,6 +15,7 @@ from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.data.sentences import sentences
 from modalrec.encoders.minilm import MiniLMConfig
 from modalrec.run import Run
+from modalrec.stages._parts_of_items import PartConfig, within
 from modalrec.stages.embedding import Precision, Work, embed, require_modality
 
 WINDOW, WINDOW_CHARACTERS = 16384, 32 << 20
@@ -22,7 +23,7 @@ WINDOW, WINDOW_CHARACTERS = 16384, 32 << 20
 length, and bounded memory."""
 
 
-class Config(configs.Config):
+class Config(PartConfig):
     """Which encoder, and how many texts at a time.
 
     Attributes:
@@ -71,11 +72,13 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
     """
     inputs = {"dataset": read_manifest(dataset, "dataset")}
     config = _usable(config, run)
+    item_ids = read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"]
+    first, end = bounds = config.bounds(len(item_ids))
     work = Work(
         "text",
-        read_table(dataset / "items.parquet", ITEMS, columns=["item_id"])["item_id"],
-        lambda: _texts(dataset, config.max_sentences),
-        total=sum(len(rows) for rows, _ in _texts(dataset, config.max_sentences)),
+        item_ids[first:end],
+        lambda: within(_texts(dataset, config.max_sentences), bounds),
+        total=sum(len(rows) for rows, _ in within(_texts(dataset, config.max_sentences), bounds)),
         prepare=list,
         encode=lambda encoder, texts: encoder.encode_texts(texts),
         lists=config.max_sentences > 1,
