@@ -15,6 +15,7 @@ from components.finetune.component import finetune
 from components.ingest.component import ingest
 from components.quantize.component import quantize
 from modalrec.errors import ConfigError
+from pipelines.closing import with_summary
 from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
 
 LAPTOP_PRESET = "ctr"
@@ -27,6 +28,7 @@ STAGES = ["ingest", "embed_text", "embed_image", "quantize", "finetune", "evalua
     description="Code items' texts and pictures, train a model of clicks on rows with a label, and measure it beside "
     "itself without popularity and without codes.",
 )
+@with_summary
 def pipeline(
     source: str,
     preset: str = "mmctr",

@@ -135,6 +135,13 @@ def test_a_summary_is_written_whatever_happens(golden: list[dict[str, Any]]) -> 
     assert {name for name in others if not name.startswith("condition")} == cached
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_ends_in_a_summary(name: str) -> None:
+    """Where this fails, put `@with_summary` between `@dsl.pipeline` and the function."""
+    tasks = read_documents((COMPILED / f"{name}.yaml").read_text())[0]["root"]["dag"]["tasks"]
+    assert set(tasks) == {"summarize", "exit-handler-1"}
+
+
 def test_every_parameter_and_artifact_is_described(golden: list[dict[str, Any]]) -> None:
     spec = golden[0]
     assert spec["pipelineInfo"]["description"]
