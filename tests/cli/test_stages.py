@@ -13,7 +13,7 @@ from modalrec.stages import STAGES
 from tests.cli.conftest import Cli
 from tests.raw import write_atomic
 
-COMMON = {"preset", "config", "set", "seed", "device", "checkpoints", "quiet", "help"}
+COMMON = {"preset", "config", "set", "seed", "device", "checkpoints", "metrics", "quiet", "help"}
 
 OWN = {"ingest": {"allow-pickle"}}
 
