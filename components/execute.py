@@ -33,6 +33,7 @@ CONFIGS = (
     "pretrain",
     "finetune",
     "evaluate",
+    "tune",
     "scratch",
     "pretrain_shuffled",
     "finetune_shuffled",
@@ -41,7 +42,7 @@ CONFIGS = (
     "finetune_without_popularity",
     "finetune_without_codes",
 )
-"""The outputs of `configure`, in the order of its signature: the stages, then the control runs."""
+"""The outputs of `configure`, in the order of its signature: the stages, the search, then the control runs."""
 
 
 def execute(
@@ -97,10 +98,13 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
     Returns:
         A named tuple of JSON texts, one for each of `CONFIGS`; empty for stages that the pipeline does not have.
     """
+    from components.tune.search import choose
     from modalrec.stages.configure import configure
 
     with user_errors():
         configs = configure(preset, _with_null(settings), controls, stages)
+        if "tune" in configs:
+            choose(configs)
     texts = {name: json.dumps(configs[name], sort_keys=True) if name in configs else "" for name in CONFIGS}
     return namedtuple("Configs", CONFIGS)(**texts)
 

@@ -58,11 +58,12 @@ def run(
     from pipelines.runner import recipes
     from pipelines.runner.local import LocalRun
 
-    module = recipes.load(recipe)
+    given = parse_assignments(settings or [])
+    module = recipes.load(recipes.searching(recipe, given))
     arguments = {
         "source": data,
         "preset": preset or module.LAPTOP_PRESET,
-        "settings": parse_assignments(settings or []),
+        "settings": given,
         "seed": seed,
         **({"controls": controls} if "controls" in module.pipeline.component_spec.inputs else {}),
         **dict(_parameter(text) for text in parameters or []),
@@ -87,11 +88,13 @@ def submit(
 ) -> None:
     """Compile a recipe and start it on a cluster; a token is read from the variable KFP_TOKEN."""
     _use_images(registry, tag)
+    from pipelines.runner import recipes
     from pipelines.runner.submit import Server
 
     arguments = dict(_parameter(text) for text in parameters or [])
+    chosen = recipes.searching(recipe, arguments.get("settings") or {})
     server = Server(endpoint, namespace, service_account, timeout)
-    identity = server.submit(recipe, arguments, experiment=experiment, run_name=name or recipe)
+    identity = server.submit(chosen, arguments, experiment=experiment, run_name=name or recipe)
     print(f"{endpoint.rstrip('/')}/#/runs/details/{identity}")
 
 

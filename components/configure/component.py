@@ -17,6 +17,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("pretrain", str),
         ("finetune", str),
         ("evaluate", str),
+        ("tune", str),
         ("scratch", str),
         ("pretrain_shuffled", str),
         ("finetune_shuffled", str),
@@ -45,6 +46,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         pretrain: Configuration of pretrain, as JSON.
         finetune: Configuration of finetune, as JSON.
         evaluate: Configuration of evaluate, as JSON.
+        tune: Configuration of a search before finetune, as JSON; empty without one.
         scratch: Configuration of finetune without pretraining, as JSON.
         pretrain_shuffled: Configuration of pretrain on shuffled histories, as JSON.
         finetune_shuffled: Configuration of finetune on shuffled histories, as JSON.

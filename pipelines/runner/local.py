@@ -23,6 +23,7 @@ from kfp.local import status
 
 import pipelines
 from components.execute import NULL
+from components.tune.search import SEARCHES
 from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.artifacts.files import write_json
 from modalrec.errors import DataError, ModalrecError, UpstreamError
@@ -104,7 +105,9 @@ class LocalRun:
             arguments = {**arguments, "source": staging.upload_source(source)}
         # Whoever wants nothing from the cache wants no finished training either.
         checkpoints = f"{BUCKET}/checkpoints/{self.name}" + ("" if self.cache else f"-{uuid.uuid4().hex}")
-        stages = _Stages(self, work, _environment(server, work, checkpoints, self.stream.isatty()), staging, terminal)
+        environment = _environment(server, work, checkpoints, self.stream.isatty())
+        environment[SEARCHES] = str(self.folder.absolute() / "searches")
+        stages = _Stages(self, work, environment, staging, terminal)
         try:
             with replaced(stages.wrapped, stages.run_process):
                 self.pipeline(**arguments)

@@ -29,6 +29,20 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"pipelines.{name}")
 
 
+def searching(name: str, settings: Mapping[str, Any]) -> str:
+    """The recipe, or the one that searches first where the settings say something of `tune`.
+
+    Args:
+        name: The recipe.
+        settings: From stage to settings, nested or with dotted keys.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    asked = any(key.partition(".")[0] == "tune" for key in settings)
+    return str(getattr(load(name), "TUNED", name)) if asked else name
+
+
 def check_arguments(pipeline: Any, arguments: Mapping[str, Any]) -> None:
     """Checks the names of a pipeline's arguments.
 

@@ -67,6 +67,11 @@ def resolve(cls: type[ConfigT], *layers: Mapping[str, Any], where: str = "") -> 
         raise ConfigError("\n".join(problems)) from None
 
 
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Layers of settings in one mapping, later ones winning as in `resolve`, nothing validated."""
+    return _layered({}, layers)
+
+
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """Turns `["quantizer.levels=3"]` into `{"quantizer": {"levels": 3}}`; values are YAML.
 

@@ -26,7 +26,7 @@ def component(name: str) -> Any:
 
 
 def test_every_stage_is_a_component() -> None:
-    assert set(FOLDERS) == {"configure", "summarize", *STAGES}
+    assert set(FOLDERS) == {"configure", "summarize", "tune", *STAGES}
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))

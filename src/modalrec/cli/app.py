@@ -12,6 +12,7 @@ from modalrec.cli.generate import add_generate_commands
 from modalrec.cli.items import add_item_commands
 from modalrec.cli.join import add_join_command
 from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
+from modalrec.cli.tune import add_tune_commands
 from modalrec.cli.upload import add_upload_command
 from modalrec.config import PRESETS, resolve
 from modalrec.errors import ConfigError, ModalrecError
@@ -125,3 +126,4 @@ add_exchange_commands(app)
 add_upload_command(app)
 add_join_command(app)
 add_generate_commands(app)
+add_tune_commands(app)

@@ -10,8 +10,12 @@ from modalrec.fusers import TrainedFuser
 from modalrec.plugins import discover
 from modalrec.stages import STAGES, load_stage
 from modalrec.stages._train_histories import VALIDATION_LIST
+from modalrec.stages._tune_config import TuneConfig
 
 Resolved = dict[str, Any]
+
+TUNE = "tune"
+"""A recipe that can tune names this among its stages."""
 
 
 def configure(
@@ -37,13 +41,15 @@ def configure(
         ConfigError: Unknown stages and fields, wrong values, and stages that contradict each other: all at once.
     """
     problems: list[str] = []
-    chosen = [stage for stage in STAGES if stage in stages or not stages]
-    given = {key: value for key, value in load_preset(preset).items() if key not in STAGES or key in chosen}
+    known = {stage: load_stage(stage)[1] for stage in STAGES if stage in stages or not stages}
+    known |= {TUNE: TuneConfig} if TUNE in stages else {}
+    chosen = list(known)
+    given = {key: value for key, value in load_preset(preset).items() if key not in {*STAGES, TUNE} or key in chosen}
     layers = _by_stage([given, settings], chosen, problems)
     resolved: dict[str, Resolved] = {}
     for stage in chosen:
         try:
-            resolved[stage] = dump(resolve(load_stage(stage)[1], *layers[stage], where=stage))
+            resolved[stage] = dump(resolve(known[stage], *layers[stage], where=stage))
         except ConfigError as error:
             problems += str(error).splitlines()
     if not problems:
@@ -66,7 +72,7 @@ def _by_stage(
             if stage not in stages:
                 close = difflib.get_close_matches(stage, stages, n=1)
                 hint = f", did you mean {close[0]}?" if close else f"; the stages are {', '.join(stages)}"
-                state = "not a stage of this recipe" if stage in STAGES else "unknown stage"
+                state = "not a stage of this recipe" if stage in {*STAGES, TUNE} else "unknown stage"
                 problems.append(f"{stage}: {state}{hint}")
             elif rest:
                 layers[stage].append(nest(rest, value))

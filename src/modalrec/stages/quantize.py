@@ -241,7 +241,9 @@ class _Learner:
             batches = AlignedBatches(vectors_ND, partners_NP, config.training.batch_size, run)
 
         def validate() -> dict[str, float]:
-            return {MONITOR: 1 - relative(code(quantizer, held_out_ND)[1], held_out_ND, mean_D)}
+            error = relative(code(quantizer, held_out_ND)[1], held_out_ND, mean_D)
+            run.metrics(held_out_relative_reconstruction_error=error)  # a search may end a trial by it
+            return {MONITOR: 1 - error}
 
         curves = fit(
             quantizer,

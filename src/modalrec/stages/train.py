@@ -17,7 +17,7 @@ from modalrec.stages._train_config import TrainConfig
 from modalrec.stages._train_given import Given
 from modalrec.stages._transfer import identities
 from modalrec.training.checkpoint import fingerprint
-from modalrec.training.loop import TrainingConfig, fit
+from modalrec.training.loop import TrainingConfig, Validate, fit
 
 __all__ = ["TrainConfig", "train"]
 
@@ -70,7 +70,7 @@ def train(
             config=training,
             run=run,
             fingerprint=fingerprint(run.stage, config, run.seed, manifests),
-            validate=validate,
+            validate=_shown(validate, config.monitor, run),
             monitor=config.monitor,
             speed=speed,
         )
@@ -95,6 +95,19 @@ def _possible(config: TrainConfig, dataset: Manifest, run: Run) -> tuple[Trainin
         return config.training, config.split
     run.say(f"nothing is trained: the dataset has no {config.split} split")
     return config.training.model_copy(update={"epochs": 0}), splits[0]
+
+
+def _shown(validate: Validate | None, monitor: str, run: Run) -> Validate | None:
+    """Prints what is monitored after each epoch too: a search may end a trial by it."""
+    if validate is None:
+        return None
+
+    def measured() -> dict[str, float]:
+        found = validate()
+        run.metrics(**{f"valid_{monitor}": found[monitor]})
+        return found
+
+    return measured
 
 
 def _refuse_missing(config: TrainConfig, missing: frozenset[str]) -> None:

@@ -20,6 +20,52 @@ class Series:
     y: Sequence[float]
 
 
+class Frame:
+    """The axes of a chart: where points lie, and the grid with its numbers.
+
+    Args:
+        xs: All values across.
+        ys: All values upwards.
+        log: A logarithmic scale across; all values are above 0.
+    """
+
+    def __init__(self, xs: NDArray[np.float64], ys: NDArray[np.float64], log: bool = False) -> None:
+        low, high = float(ys.min()), float(ys.max())
+        if high - low <= 1e-9 * max(abs(low), abs(high)):
+            low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        self.ticks = nice_ticks(low, high)
+        self.low, self.high = min(low, self.ticks[0]), max(high, self.ticks[-1])
+        self.first, self.last, self.log = float(xs.min()), float(xs.max()), log
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in the picture."""
+        scale = np.log if self.log else float
+        across = 0.5
+        if self.last != self.first:
+            across = (scale(x) - scale(self.first)) / (scale(self.last) - scale(self.first))
+        down = (self.high - y) / (self.high - self.low)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), TOP + down * (HEIGHT - TOP - BOTTOM)
+
+    def grid(self) -> list[Markup]:
+        """Lines across with their numbers."""
+        parts = []
+        for tick in self.ticks:
+            _, y = self.place(self.first, tick)
+            parts.append(Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT))
+            label = Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{:g}</text>')
+            parts.append(label.format(LEFT - 6, y + 4, tick))
+        return parts
+
+    def ends(self) -> list[Markup]:
+        """The least and the greatest number across."""
+        parts = []
+        for x, anchor in {self.first: "start", self.last: "end"}.items():
+            label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{:g}</text>')
+            anchor = anchor if self.first != self.last else "middle"
+            parts.append(label.format(self.place(x, self.low)[0], HEIGHT - 6, anchor, x))
+        return parts
+
+
 def line_chart(series: Sequence[Series], title: str, mark: float | None = None) -> Markup:
     """Lines over epochs.
 
@@ -30,40 +76,42 @@ def line_chart(series: Sequence[Series], title: str, mark: float | None = None) 
     """
     xs = np.concatenate([np.asarray(line.x, float) for line in series])
     ys = np.concatenate([np.asarray(line.y, float) for line in series])
-    low, high = float(ys.min()), float(ys.max())
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    ticks = nice_ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
-    first, last = float(xs.min()), float(xs.max())
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = 0.5 if last == first else (x - first) / (last - first)
-        down = (high - y) / (high - low)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), TOP + down * (HEIGHT - TOP - BOTTOM)
-
-    parts = [Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, title)]
-    for tick in ticks:
-        _, y = place(first, tick)
-        parts.append(Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT))
-        label = Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{:g}</text>')
-        parts.append(label.format(LEFT - 6, y + 4, tick))
-    for x, anchor in {first: "start", last: "end"}.items():
-        label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{:g}</text>')
-        parts.append(label.format(place(x, low)[0], HEIGHT - 6, anchor if first != last else "middle", x))
+    frame = Frame(xs, ys)
+    parts = [_head(title), *frame.grid(), *frame.ends()]
     for number, line in reversed(list(enumerate(series))):
-        points = [place(x, y) for x, y in zip(line.x, line.y, strict=True)]
+        points = [frame.place(x, y) for x, y in zip(line.x, line.y, strict=True)]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         parts.append(Markup('<path class="line line-{}" d="M{}"/>').format(number % 4, path))
         if len(points) == 1:
             parts.append(_dot(number, *points[0]))
     if mark is not None and mark in series[0].x:
         at = list(series[0].x).index(mark)
-        x, y = place(mark, series[0].y[at])
+        x, y = frame.place(mark, series[0].y[at])
         shift, anchor = (-6, "end") if x > WIDTH - 70 else (6, "start")
         label = Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="{}">{:.4g}</text>')
         parts.append(_dot(0, x, y))
         parts.append(label.format(x + shift / 3, y - 9, anchor, series[0].y[at]))
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def dot_chart(points: Series, title: str, mark: int, *, log: bool = False, names: Sequence[str] = ()) -> Markup:
+    """Dots, one a value.
+
+    Args:
+        points: The dots; with names, `x` is their place among these, from 0.
+        title: What a screen reader says.
+        mark: The number of the dot that stands out.
+        log: A logarithmic scale across.
+        names: What stands below the places, instead of the least and the greatest number.
+    """
+    across = np.asarray(points.x, float)
+    frame = Frame(np.append(across, range(len(names))) if names else across, np.asarray(points.y, float), log)
+    parts = [_head(title), *frame.grid(), *([] if names else frame.ends())]
+    for place, name in enumerate(names):
+        label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
+        parts.append(label.format(frame.place(place, frame.low)[0], HEIGHT - 6, name))
+    order = [number for number in range(len(across)) if number != mark] + [mark]
+    parts += [_dot(int(number == mark), *frame.place(across[number], points.y[number])) for number in order]
     return Markup("").join([*parts, Markup("</svg>")])
 
 
@@ -86,6 +134,10 @@ def bar_strip(counts: NDArray[np.int64], title: str, bins: int = 256) -> Markup:
         '<svg class="strip" viewBox="0 0 512 62" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<path class="bars" d="{}"/><path class="holes" d="{}"/></svg>'
     ).format(title, "".join(bars), "".join(holes))
+
+
+def _head(title: str) -> Markup:
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, title)
 
 
 def _dot(number: int, x: float, y: float) -> Markup:
