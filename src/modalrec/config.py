@@ -105,7 +105,7 @@ def load_file(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, unreadable, or not a mapping.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give an existing YAML or JSON file") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -115,6 +115,13 @@ def load_file(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, found {type(loaded).__name__}")
     return loaded
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-6 as a number, as JSON and Kubernetes do; YAML 1.1 takes it for a text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def load_preset(name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.manifests.rendering import with_components
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "manifests" / "katib").glob("*.yaml"))
-MODELS = {"rqvae", "sasrec", "encoder_decoder", "encoder_retrieve", "mp4sr"}
+MODELS = {"rqvae", "sasrec", "encoder_decoder", "encoder_retrieve", "mp4sr", "din"}
 SESSIONS = {
     f"gru4rec-{loss}-{mode}" for loss in ("cross-entropy", "bpr-max") for mode in ("constrained", "separate", "none")
 }
@@ -100,3 +100,14 @@ def test_mp4sr_has_the_published_grid_without_its_learning_rate_of_zero() -> Non
         "training.weight_decay": ("0", "0.0001", "0.001"),
     }
     assert "Left out is its learning rate 0" in (ROOT / "manifests" / "katib" / "mp4sr.yaml").read_text()
+
+
+def test_din_has_the_grid_of_ctr_tuners() -> None:
+    read = load_experiment(ROOT / "manifests" / "katib" / "din.yaml")
+    assert {each.name: each.choices for each in read.parameters} == {
+        "recommender.embedding_decay": ("1e-06", "1e-07"),
+        "recommender.dropout": ("0.1", "0.2"),
+        "training.learning_rate": ("0.001", "0.0001"),
+    }
+    assert read.max_trials == 8
+    assert read.template.command(corner(read, 0), "trial").settings()["training"]["batch_size"] == 8192

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from modalrec.errors import ConfigError
+from modalrec.tuning.build import experiment_yaml, list_field
 from modalrec.tuning.experiment import load_experiment, read_experiment
 from tests.tuning.small import BOWL, changed, container, document, training
 
@@ -15,10 +16,6 @@ TEMPLATE = ("spec", "trialTemplate")
 JOB = (*TEMPLATE, "trialSpec")
 POD = (*JOB, "spec", "template", "spec")
 TRIAL = (*POD, "containers", 0)
-FILE = {
-    "collector": {"kind": "File"},
-    "source": {"fileSystemPath": {"path": "/m.log", "kind": "File", "format": "TEXT"}},
-}
 
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:
@@ -35,6 +32,17 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     words = read.template.command({"x": "0.1", "n": "2", "word": "a"}, "t").words
     assert words[:2] == ("python", "-c")
     assert words[2].startswith("import os, sys, time; x = 0.1; n = 2; word = 'a'\n")
+
+
+def test_a_small_number_stays_a_text_in_the_file(tmp_path: Path) -> None:
+    """`kubectl` reads 1e-06 as a number, and Katib refuses it; so does this reader."""
+    fields = [list_field("x", [1e-6, 0.5])]
+    path = tmp_path / "small.yaml"
+    path.write_text(experiment_yaml(document("print(f'score={x}')", fields), "small"))
+    assert load_experiment(path).parameters[0].choices == ("1e-06", "0.5")
+    path.write_text(path.read_text().replace('"1e-06"', "1e-06"))
+    with pytest.raises(ConfigError, match="Input should be a valid string"):
+        load_experiment(path)
 
 
 def test_defaults_are_katibs() -> None:
@@ -227,6 +235,18 @@ def test_a_value_that_the_stage_refuses_is_found_before_any_trial() -> None:
 def test_the_objective_is_a_metric_that_the_command_prints(metric: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         read_experiment(changed(training(), "spec", "objective", "objectiveMetricName", to=metric), "training.yaml")
+
+
+def test_a_model_of_clicks_prints_nothing_of_ratings() -> None:
+    given = training()
+    container(given)["args"] = ["--dataset=s3://bucket/dataset", "--model=/tmp/model", "--set=recommender.name=din"]
+    container(given)["args"] += ["--set=training.learning_rate=${trialParameters.training.learning_rate}"]
+    for field in (("spec", "parameters", 0), (*TEMPLATE, "trialParameters", 0)):
+        given = changed(given, *field, to=None)
+    objective = ("spec", "objective", "objectiveMetricName")
+    assert read_experiment(changed(given, *objective, to="valid_auc"), "din.yaml").objective.metric == "valid_auc"
+    with pytest.raises(ConfigError, match="prints no valid_neg_rmse; it prints best_epoch, valid_auc"):
+        read_experiment(changed(given, *objective, to="valid_neg_rmse"), "din.yaml")
 
 
 def test_places_take_the_place_of_the_templates() -> None:

@@ -21,6 +21,8 @@ SHORT = (
 )
 """Fields that a file has on one line, or a line for each of their entries."""
 
+NUMBER = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?")
+
 CONTAINER = "trial"
 IMAGE = f"modalrec/train:{__version__}"
 BUCKET = "s3://mlpipeline"
@@ -194,6 +196,11 @@ def experiment_yaml(document: Mapping[str, Any], heading: str) -> str:
             return Short(inner) if key in SHORT else inner
         return [shortened(each, key) for each in value] if isinstance(value, list) else value
 
+    def quoted(dumper: Dumper, text: str) -> yaml.ScalarNode:
+        """Kubernetes reads 1e-06 as a number where PyYAML sees a text."""
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if NUMBER.fullmatch(text) else None)
+
+    Dumper.add_representer(str, quoted)
     Dumper.add_representer(
         Short, lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True)
     )
