@@ -157,5 +157,7 @@ def test_settings_of_parts(raw: Path) -> None:
     assert source.parts["tools"] == dump(Amazon.Config())
     with pytest.raises(ConfigError, match=r"tools\.feilds: unknown field, did you mean fields"):
         resolve(Several.Config, {"parts": {"tools": {"name": "amazon", "feilds": []}}})
-    with pytest.raises(ConfigError, match=r"tools\.name: 'several' is no source of a part; known: amazon, atomic, microlens"):
+    with pytest.raises(
+        ConfigError, match=r"tools\.name: 'several' is no source of a part; known: amazon, atomic, microlens"
+    ):
         resolve(Several.Config, {"parts": {"tools": {"name": "several"}}})
