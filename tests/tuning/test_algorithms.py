@@ -37,7 +37,7 @@ def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.mark.parametrize("name", SETTINGS.keys() - {"grid"})
+@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"grid"}))
 def test_an_algorithm_stays_in_the_space_and_repeats_itself(name: str) -> None:
     chosen = drawn(name, 6)
     feasible = {p.name: {p.text(value) for value in p.grid()} for p in experiment().parameters}
