@@ -235,3 +235,15 @@ def write_zip(path: Path, entries: Mapping[str, bytes]) -> Path:
         for name, content in entries.items():
             archive.writestr(name, content)
     return path
+
+
+WRITERS = {
+    "amazon": write_amazon,
+    "atomic": write_inter,
+    "microlens": write_microlens,
+    "movielens": write_atomic,
+    "sessions": write_sessions,
+    "several": write_several,
+    "tables": write_tables,
+}
+"""From a source to what writes a small folder of its form."""

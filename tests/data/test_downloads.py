@@ -16,6 +16,7 @@ from modalrec.data.archives import BadFile
 from modalrec.data.downloads import DownloadConfig, Downloads
 from modalrec.data.public_hosts import refuse_private
 from modalrec.errors import UpstreamError
+from modalrec.testing.faults import running
 
 BODY = bytes(range(256)) * 200
 
@@ -99,11 +100,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with running(server):
+        yield server
 
 
 def downloads(cache: Path, max_bytes: int = 1 << 20, **settings: Any) -> Downloads:

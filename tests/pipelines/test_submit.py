@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from modalrec.errors import ConfigError, UpstreamError
+from modalrec.testing.faults import running
 from pipelines.runner import submit as submitting
 from pipelines.runner.compile import COMPILED
 from pipelines.runner.submit import TOKEN, Server
@@ -29,12 +29,10 @@ def kubeflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubefl
     monkeypatch.setenv("HOME", str(tmp_path))  # the client keeps a context there
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv(TOKEN, raising=False)
-    with Kubeflow() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    server = Kubeflow()
+    with running(server):
         yield server
         server.over.set()
-        server.shutdown()
 
 
 @pytest.fixture

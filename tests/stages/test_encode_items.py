@@ -143,7 +143,7 @@ def test_ids_alone_take_no_new_items(
     recommender: dict[str, Any], edges: dict[str, Path], new: Path, tmp_path: Path
 ) -> None:
     model = train(edges, tmp_path / "model", recommender)
-    with pytest.raises(ConfigError, match="knows items by their IDs alone"):
+    with pytest.raises(ConfigError, match="with these settings takes no new items"):
         add(model, new, tmp_path / "encoded")
     assert not (tmp_path / "encoded").exists()
 

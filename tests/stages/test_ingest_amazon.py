@@ -1,7 +1,6 @@
 """Releases of the Amazon reviews through `ingest`, with the presets of the published settings."""
 
 import functools
-import threading
 from collections import defaultdict
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from modalrec.errors import DataError
 from modalrec.run import Run
 from modalrec.stages._ingest_read import take_items
 from modalrec.stages.ingest import Config, ingest
+from modalrec.testing.faults import running
 from tests.raw import picture, real_data, write_reviews, write_tables
 
 PRESETS = {
@@ -96,8 +96,8 @@ def test_pictures_are_fetched_when_that_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "web" / "B2.jpg").write_bytes(picture((1, 1), kind="GIF", mode="P", colour=(0,)))
     (tmp_path / "web" / "B3.jpg").unlink()
     handler = functools.partial(QuietFiles, directory=str(tmp_path / "web"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with running(server):
         raw = write_reviews(tmp_path / "raw", 2018, url=f"http://127.0.0.1:{server.server_address[1]}")
         (raw / "images").mkdir()
         (raw / "images" / "B5.png").write_bytes(picture(kind="PNG"))
@@ -108,7 +108,6 @@ def test_pictures_are_fetched_when_that_is_asked_for(tmp_path: Path) -> None:
         allowed = {"allow_private": True, "pause": 0}
         images: dict[str, Any] = {"download": True, "downloads": allowed, "max_bad_share": 0.5}
         run(raw, tmp_path / "dataset", {**settings, "images": images})
-        server.shutdown()
     assert states(tmp_path / "dataset") == ["given", "none", "none", "none", "given", "given"]
     bad = read_manifest(tmp_path / "dataset", "dataset").statistics["bad_images"]
     assert bad["reasons"] == {"HTTP 404": 1, "a single pixel": 1, "no picture of a known format": 1}

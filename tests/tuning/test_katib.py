@@ -1,7 +1,6 @@
 """The engine for clusters, with the real client against as much of Kubernetes' API as it asks for."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from modalrec.errors import ConfigError, TrainingError, UpstreamError
 from modalrec.run import Run
+from modalrec.testing.faults import running
 from modalrec.tuning.experiment import read_experiment
 from modalrec.tuning.katib import Cluster, on_cluster, trial_rows
 from tests.tuning.small import container, training
@@ -95,8 +95,8 @@ class Api(BaseHTTPRequestHandler):
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     Api.experiment, Api.end, Api.forbidden, Api.looks = None, "Succeeded", False, 0
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    with running(server):
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -108,7 +108,6 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         (tmp_path / "config").write_text(yaml.safe_dump(config))
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
         yield Cluster("ranch", seconds=0.01)
-        server.shutdown()
 
 
 def document() -> dict[str, Any]:

@@ -32,6 +32,8 @@ from modalrec.training.batches import Batches
 BASE_KIND = "recommenders"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+SCORES = 1 << 26
+"""Scores that are held at a time."""
 CONTENT = "item_space.content"
 """Name of the items' vectors among the weights."""
 
@@ -109,14 +111,24 @@ class TopK:
     scores: NDArray[np.float32]
 
     @classmethod
-    def best_of(cls, scores_BN: Tensor, k: int, items_BN: Tensor | None = None) -> "TopK":
+    def best_of(
+        cls,
+        scores_BN: Tensor,
+        k: int,
+        items_BN: Tensor | None = None,
+        *,
+        without: Sequence[NDArray[np.int32]] = (),
+    ) -> "TopK":
         """The k best by score; -inf marks what may not be recommended.
 
         Args:
             scores_BN: [B, N].
             k: Length of the lists.
             items_BN: [B, N] the items that the scores are of; by default the item is the column.
+            without: Columns of each row that are left out, such as the items of its history; the scores are changed.
         """
+        for row, columns in enumerate(without):
+            scores_BN[row, torch.tensor(columns, dtype=torch.int64, device=scores_BN.device)] = -torch.inf
         best, places = scores_BN.topk(min(k, scores_BN.shape[1]), dim=1)
         items = places if items_BN is None else items_BN.gather(1, places)
         items = torch.where(best > -torch.inf, items, -1)
@@ -248,6 +260,23 @@ class Scorer(ABC):
         With it the evaluator needs each tile once: `np.einsum("bd,bd->b", states_BD, vectors_ND[items])`.
         """
         return None
+
+
+class ScoringRecommender(Recommender, Scorer):
+    """A recommender whose scores of the whole catalogue are its natural way to rank."""
+
+    exact = True
+
+    @torch.inference_mode()
+    def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
+        """The items of highest score; see `Recommender.recommend`."""
+        rows, device = max(1, SCORES // len(self.items)), next(self.parameters()).device
+        parts = []
+        for begin in range(0, len(histories), rows):
+            some = histories[begin : begin + rows]
+            scores_BN = torch.from_numpy(self.score(self.prepare(some), 0, len(self.items))).to(device)
+            parts.append(TopK.best_of(scores_BN, k, without=some if mask_seen else ()))
+        return TopK(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 
 
 BASE = Model

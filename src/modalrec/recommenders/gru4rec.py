@@ -20,7 +20,7 @@ from modalrec import compiled
 from modalrec.config import Config
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ConfigError
-from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
+from modalrec.recommenders import ItemSpace, ScoringRecommender
 from modalrec.recommenders._gru4rec_init import compatible_weights, content_directions, uniform_
 from modalrec.recommenders._gru4rec_loss import lane_losses
 from modalrec.recommenders._gru4rec_states import last_states
@@ -32,9 +32,6 @@ from modalrec.training.steps import Steps
 
 # B histories, M lanes, N items, D width of an item's vector, E of an input row, H of a layer, C columns of the scores,
 # V width of a content vector.
-
-SCORES = 1 << 26
-"""Scores that `recommend` holds at a time."""
 
 
 class GRU4RecConfig(Config):
@@ -135,11 +132,10 @@ class FirstLayer(nn.Module):
         return (1 - z_MH) * state_MH + z_MH * n_MH
 
 
-class GRU4Rec(Recommender, Scorer):
+class GRU4Rec(ScoringRecommender):
     """GRU4Rec with all its options; ranks the whole catalogue by exact scores."""
 
     Config = GRU4RecConfig
-    exact: ClassVar[bool] = True
     item_tensors: ClassVar[frozenset[str]] = frozenset({"item_vectors", "item_bias", "input_vectors", "first.rows"})
     training_defaults: ClassVar[dict[str, Any]] = {
         "epochs": 10,
@@ -326,25 +322,10 @@ class GRU4Rec(Recommender, Scorer):
         scores: NDArray[np.float32] = np.einsum("bd,bd->b", states_BD, vectors_ND[items]) + bias_N[items]
         return scores
 
-    @torch.inference_mode()
-    def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
-        """The k items of highest score."""
-        rows = max(1, SCORES // len(self.items))
-        parts = [self._recommend(histories[at : at + rows], k, mask_seen) for at in range(0, len(histories), rows)]
-        return TopK(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
-
     def train(self, mode: bool = True) -> "GRU4Rec":
         """Forgets the vectors that were kept for serving."""
         self._served = None
         return super().train(mode)
-
-    def _recommend(self, histories: Sequence[NDArray[np.int32]], k: int, mask_seen: bool) -> TopK:
-        device = self.item_bias.device
-        scores_BN = torch.from_numpy(self.score(self.prepare(histories), 0, len(self.items))).to(device)
-        if mask_seen:
-            for row, history in enumerate(histories):
-                scores_BN[row, torch.as_tensor(history, dtype=torch.int64, device=device)] = -math.inf
-        return TopK.best_of(scores_BN, k)
 
     @torch.no_grad()
     def _vectors(self) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ConfigError
-from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
+from modalrec.recommenders import ItemSpace, ScoringRecommender
 from modalrec.recommenders._mp4sr_batches import Mixed, Prefixes
 from modalrec.recommenders._mp4sr_items import ROWS, STD, Modality
 from modalrec.recommenders._mp4sr_losses import (
@@ -102,7 +102,7 @@ class Prepared(NamedTuple):
     items_NE: NDArray[np.float32]
 
 
-class Mp4sr(Recommender, Scorer):
+class Mp4sr(ScoringRecommender):
     """One transformer over the sequence of an item's texts and the sequence of its pictures.
 
     The folder of a trained model holds every item's adapted vectors, [N, D] a modality, in place of what they were made
@@ -110,7 +110,6 @@ class Mp4sr(Recommender, Scorer):
     """
 
     Config = Mp4srConfig
-    exact = True
     item_tensors = frozenset({"ids.weight", "known", "adapted.text", "adapted.image"})
     config: Mp4srConfig
     known: Tensor
@@ -319,15 +318,6 @@ class Mp4sr(Recommender, Scorer):
         """See `Scorer.score_of`."""
         scores_B: NDArray[np.float32] = np.einsum("be,be->b", prepared.states_BE, prepared.items_NE[items])
         return scores_B
-
-    @torch.inference_mode()
-    def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
-        """The items whose vectors fit the states best; see `Recommender.recommend`."""
-        scores_BN = torch.from_numpy(self.score(self.prepare(histories), 0, len(self.items)))
-        if mask_seen:
-            for row, history in enumerate(histories):
-                scores_BN[row, history] = -torch.inf
-        return TopK.best_of(scores_BN, k)
 
 
 def _last(targets_BT: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ConfigError
-from modalrec.recommenders import ItemSpace, Recommender, Scorer, TopK
+from modalrec.recommenders import ItemSpace, ScoringRecommender
 from modalrec.recommenders._content import Content, whitened
 from modalrec.recommenders._neighbours import Neighbours
 from modalrec.recommenders._transformer import CausalTransformer, TransformerConfig, latest
@@ -86,11 +86,10 @@ class Prepared(NamedTuple):
     shares_BN: sparse.csc_array | None
 
 
-class Sasrec(Recommender, Scorer):
+class Sasrec(ScoringRecommender):
     """A causal transformer over the history whose last state is compared with every item's vector."""
 
     Config = SasrecConfig
-    exact = True
     item_tensors = frozenset({"ids.weight", "known_N", "neighbours.starts", "neighbours.items", "neighbours.counts"})
     config: SasrecConfig
     known_N: Tensor | None
@@ -242,15 +241,6 @@ class Sasrec(Recommender, Scorer):
         """Forgets the vectors that were kept for serving."""
         self._served = None
         return super().train(mode)
-
-    @torch.inference_mode()
-    def recommend(self, histories: Sequence[NDArray[np.int32]], k: int, *, mask_seen: bool) -> TopK:
-        """The items whose vectors fit the state best; see `Recommender.recommend`."""
-        scores_BN = torch.from_numpy(self.score(self.prepare(histories), 0, len(self.items)))
-        if mask_seen:
-            for row, history in enumerate(histories):
-                scores_BN[row, history] = -torch.inf
-        return TopK.best_of(scores_BN, k)
 
 
 def _sampled_softmax(own_P: Tensor, others_PS: Tensor, n_items: int) -> Tensor:

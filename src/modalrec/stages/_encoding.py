@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +26,23 @@ FOLDER = "encoding"
 MODALITIES = ("text", "image")
 
 
-def keep_encoding(model: Path, given: Mapping[str, Path], manifests: Mapping[str, Manifest]) -> None:
+def keep_encoding(model: Path, given: Mapping[str, Path], manifests: Mapping[str, Manifest], used: Set[str]) -> None:
     """Copies the fuser and the quantizer behind a model's vectors and codes into its folder.
 
     Args:
         model: The building place of the model.
         given: The folders of all edges, also of those that the model has no use for.
-        manifests: Of the edges that it has.
+        manifests: Theirs.
+        used: The edges that the model is built from.
     """
-    codes = manifests.get("codes")
-    if codes is not None:
+    vectors: set[str | None] = {manifests["embeddings"].digest} if "embeddings" in used else set()
+    if "codes" in used:
+        codes = manifests["codes"]
         _copy(given["codes"], [name for name in codes.files if Path(name).name.startswith("quantizer.")], model)
-    vectors = manifests["embeddings"].digest if "embeddings" in manifests else None
-    vectors = vectors or (codes.inputs.get("embeddings") if codes is not None else None)
-    if vectors is not None and "embeddings" in given:
-        found = read_manifest(given["embeddings"], "embeddings", verify=False)
-        if found.digest == vectors:
-            _copy(given["embeddings"], [name for name in found.files if name.startswith("fuser.")], model)
+        vectors.add(codes.inputs.get("embeddings"))
+    if "embeddings" in given and manifests["embeddings"].digest in vectors:
+        names = [name for name in manifests["embeddings"].files if name.startswith("fuser.")]
+        _copy(given["embeddings"], names, model)
 
 
 def embed(dataset: Path, scratch: Path, model: Manifest, run: Run) -> dict[str, Batch]:

@@ -59,7 +59,7 @@ def encode_items(model: Path, items: Path, encoded: Path, *, config: Config, run
         is also another item's, since the model has no position left for them.
 
     Raises:
-        ConfigError: The model knows items by their IDs alone.
+        ConfigError: The model knows items by their IDs alone, or by texts and pictures apart.
         DataError: The table is malformed, or has no new item.
         ArtifactError: The model keeps no way to its vectors or codes.
     """
@@ -67,8 +67,9 @@ def encode_items(model: Path, items: Path, encoded: Path, *, config: Config, run
     recommender = load_recommender(model)
     if not recommender.takes_new_items(recommender.config):
         raise ConfigError(
-            f"{model}: {recommender.config.name} with these settings knows items by their IDs alone, and a new one has "
-            "none; train a model that knows them by codes or content, such as sasrec with content=sum"
+            f"{model}: {recommender.config.name} with these settings takes no new items: it knows items by IDs, or by "
+            "texts and pictures apart; train a model that knows them by codes or one vector each, such as sasrec with "
+            "content=sum"
         )
     with write_artifact(
         encoded, "model", stage="encode_items", config=config, seed=run.seed, inputs={"model": manifest}

@@ -108,15 +108,16 @@ def recommend_users(server: Server, users: Path, out: Path, k: int, mask_seen: b
     counts = {"users": 0, "without_history": 0, "unknown_items": 0}
     with file_in_place(out) as building, pq.ParquetWriter(building, LISTS) as writer:
         for names, histories in _batches(users, run):
-            known = [history for history in histories if len(server.unknown(history)) < len(history)]
+            unknown = [len(server.unknown(history)) for history in histories]
+            known = [history for history, n in zip(histories, unknown, strict=True) if n < len(history)]
             found = iter(server.recommend(known, k, mask_seen) if known else [])
-            lists = [next(found) if len(server.unknown(history)) < len(history) else [] for history in histories]
+            lists = [next(found) if n < len(history) else [] for history, n in zip(histories, unknown, strict=True)]
             columns = [[[getattr(one, name) for one in items] for items in lists] for name in FIELDS]
             arrays = [pa.array(column, field.type) for column, field in zip([names, *columns], LISTS, strict=True)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=LISTS))
             counts["users"] += len(names)
             counts["without_history"] += len(histories) - len(known)
-            counts["unknown_items"] += sum(len(server.unknown(history)) for history in histories)
+            counts["unknown_items"] += sum(unknown)
     return {name: float(count) for name, count in counts.items()}
 
 

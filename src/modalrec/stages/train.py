@@ -52,11 +52,11 @@ def train(
     """
     torch.manual_seed(run.seed)
     folders = {edge: place for edge, place in given.items() if place is not None}
-    manifests = {edge: read_manifest(place, EDGES[edge]) for edge, place in folders.items()}
+    read = {edge: read_manifest(place, EDGES[edge]) for edge, place in folders.items()}
     dataset, start = folders.pop("dataset"), folders.pop("pretrained", None)
-    training, split = _possible(config, manifests["dataset"], run)
+    training, split = _possible(config, read["dataset"], run)
     used = discover("recommenders")[config.recommender.name].edges(config.recommender)
-    manifests = {edge: found for edge, found in manifests.items() if edge in used | {"dataset", "pretrained"}}
+    manifests = {edge: found for edge, found in read.items() if edge in used | {"dataset", "pretrained"}}
     _refuse_missing(config, used - manifests.keys())
     about = {edge: folders[edge] for edge in used}
     found = Given(dataset, split, about, start, manifests, augment, config, training, run)
@@ -75,7 +75,7 @@ def train(
             speed=speed,
         )
         save_recommender(work.folder, model)
-        keep_encoding(work.folder, folders, manifests)
+        keep_encoding(work.folder, folders, read, used)
         write_json(work.folder / "curves.json", curves)
         best = max(curves, key=lambda entry: entry.get(config.monitor, entry["epoch"]), default={})
         work.statistics |= {f"valid_{name}": value for name, value in best.items() if "_" in name or name == "auc"}

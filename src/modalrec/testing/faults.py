@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from urllib.parse import urlsplit
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
@@ -75,10 +76,17 @@ def faulty(upstream: str, *faults: Fault) -> Iterator[FaultServer]:
     """Runs a `FaultServer` before a service given by its URL."""
     server = FaultServer(upstream)
     server.faults = list(faults)
+    with running(server):
+        yield server
+
+
+@contextmanager
+def running(server: BaseServer) -> Iterator[None]:
+    """Serves in a thread of its own until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield server
+        yield
     finally:
         server.shutdown()
         server.server_close()

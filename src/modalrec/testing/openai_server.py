@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from modalrec.encoders.hashing import Hashing, HashingConfig
+from modalrec.testing.faults import running
 
 ROWS = ("short", "reordered", "nan", "zero", "width", "duplicate", "index", "extra")
 """Damage to the rows of an answer."""
@@ -143,14 +144,8 @@ def served(*troubles: Trouble, **settings: Any) -> Iterator[EmbeddingsServer]:
     """Runs a server with these troubles; `settings` are its arguments."""
     server = EmbeddingsServer(**settings)
     server.troubles = list(troubles)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

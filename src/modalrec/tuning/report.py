@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import PackageLoader
 from markupsafe import Markup
 from optuna.importance import PedAnovaImportanceEvaluator
 
 from modalrec.artifacts.files import write_bytes
+from modalrec.evaluation.report import pages
 from modalrec.evaluation.report.charts import Series, dot_chart, line_chart
 from modalrec.evaluation.report.figure import duration
 from modalrec.tuning.experiment import Experiment
@@ -30,12 +31,7 @@ def write_report(folder: Path, experiment: Experiment, listed: Sequence[Mapping[
         experiment: The experiment.
         listed: The trials, see `results.rows`.
     """
-    # The style is that of the evaluation's report.
-    loader = ChoiceLoader([PackageLoader("modalrec", "tuning"), PackageLoader("modalrec.evaluation", "report")])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.get_template(REPORT).render(**_contents(experiment, listed))
+    html = pages(PackageLoader("modalrec", "tuning")).get_template(REPORT).render(**_contents(experiment, listed))
     write_bytes(folder / REPORT, html.encode())
 
 
@@ -79,7 +75,8 @@ def _contents(experiment: Experiment, listed: Sequence[Mapping[str, Any]]) -> di
     ]
     told = "Importances say how much a parameter tells the best tenth of the trials from the others (PED-ANOVA)."
     return {
-        "name": experiment.name,
+        "title": experiment.name,
+        "warnings": (),
         "metric": objective.metric,
         "verdict": _verdict(experiment, best),
         "cards": cards,

@@ -9,25 +9,7 @@ from modalrec import plugins
 from modalrec.config import Config
 from modalrec.data.sources import ITEM_ROWS, Source
 from modalrec.testing.configs import ConfigContract
-from tests.raw import (
-    write_amazon,
-    write_atomic,
-    write_inter,
-    write_microlens,
-    write_sessions,
-    write_several,
-    write_tables,
-)
-
-WRITERS = {
-    "amazon": write_amazon,
-    "atomic": write_inter,
-    "microlens": write_microlens,
-    "movielens": write_atomic,
-    "tables": write_tables,
-    "sessions": write_sessions,
-    "several": write_several,
-}
+from tests.raw import WRITERS
 
 
 @pytest.mark.parametrize("name", plugins.discover("sources"), scope="class")

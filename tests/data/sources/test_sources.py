@@ -9,25 +9,8 @@ from pydantic import ValidationError
 from modalrec import plugins
 from modalrec.config import dump
 from modalrec.data.sources import EVENT_ROWS, ITEM_ROWS, Source
-from tests.raw import (
-    write_amazon,
-    write_atomic,
-    write_inter,
-    write_microlens,
-    write_sessions,
-    write_several,
-    write_tables,
-)
+from tests.raw import WRITERS
 
-MAKERS = {
-    "movielens": write_atomic,
-    "amazon": write_amazon,
-    "atomic": write_inter,
-    "microlens": write_microlens,
-    "tables": write_tables,
-    "sessions": write_sessions,
-    "several": write_several,
-}
 NAMES = list(plugins.discover("sources"))
 
 
@@ -38,12 +21,12 @@ def name(request) -> str:
 
 @pytest.fixture
 def source(name: str, tmp_path: Path) -> Source:
-    folder = MAKERS[name](tmp_path / "raw")
+    folder = WRITERS[name](tmp_path / "raw")
     return plugins.create("sources", plugins.discover("sources")[name].Config(), folder)
 
 
 def test_every_source_has_a_small_folder_here():
-    assert set(NAMES) == set(MAKERS)
+    assert set(NAMES) == set(WRITERS)
 
 
 def test_the_configuration_survives_being_written_and_refuses_unknown_keys(name):

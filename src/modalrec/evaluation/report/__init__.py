@@ -1,14 +1,15 @@
 """The report: one self-contained HTML file per evaluation, which loads nothing and runs nothing.
 
-`template.html` and `style.html` hold the page; the modules beside them compute what it shows. All text from data goes
-through the template's escaping; pictures are small `data:` URIs; charts are SVG.
+`page.html` and `style.html` hold every page, `template.html` and `rows.html` what is in it; the modules beside them
+compute what they show. All text from data goes through the templates' escaping; pictures are small `data:` URIs; charts
+are SVG.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from modalrec.artifacts.manifest import Manifest, code_version
 from modalrec.data.sequences import Sequences
@@ -52,10 +53,10 @@ class Contents:
     bootstrap_samples: int = 2000
 
 
-def pages() -> Environment:
-    """The templates; whatever comes from data is escaped."""
+def pages(*more: BaseLoader) -> Environment:
+    """The templates, and those of other reports that extend `page.html`; whatever comes from data is escaped."""
     return Environment(
-        loader=PackageLoader("modalrec.evaluation", "report"),
+        loader=ChoiceLoader([PackageLoader("modalrec.evaluation", "report"), *more]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
