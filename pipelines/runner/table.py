@@ -3,8 +3,10 @@
 import re
 from collections.abc import Mapping
 
-METRIC = re.compile(r"(?:(?P<row>.+)_)?(?P<column>(?:recall|ndcg|mrr)_\d+)")
+METRIC = re.compile(r"(?:(?P<row>.+?)_)??(?P<column>(?:(?:warm|cold)_)?(?:recall|ndcg|mrr)_\d+)")
 COLUMNS = ("recall_10", "ndcg_10", "mrr_10")
+WARMTH = ("warm_recall_10", "cold_recall_10")
+"""Shown where the model was measured on cold items."""
 CLICKS = ("auc", "user_auc", "log_loss")
 
 
@@ -20,16 +22,17 @@ def table(metrics: Mapping[str, float]) -> str:
     rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         match = METRIC.fullmatch(name)
-        if match and match["column"] in COLUMNS:
+        if match and match["column"] in (*COLUMNS, *WARMTH):
             rows.setdefault(match["row"] or "", {})[match["column"]] = value
     for name in [name.removesuffix("log_loss") for name in metrics if name.endswith("log_loss")]:
         rows[name.rstrip("_")] = {column: metrics[name + column] for column in CLICKS if name + column in metrics}
     if not rows:
         return ""
-    columns = [column for column in (*COLUMNS, *CLICKS) if any(column in row for row in rows.values())]
+    shown = (*COLUMNS, *CLICKS, *(WARMTH if WARMTH[1] in rows.get("", {}) else ()))
+    columns = [column for column in shown if any(column in row for row in rows.values())]
     width = max(len("model"), *(len(name) for name in rows))
-    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
+    lines = [" " * width + "".join(f"{column:>16}" for column in columns)]
     for name in sorted(rows):
-        numbers = "".join(f"{rows[name][column]:12.4f}" if column in rows[name] else f"{'-':>12}" for column in columns)
+        numbers = "".join(f"{rows[name][column]:16.4f}" if column in rows[name] else f"{'-':>16}" for column in columns)
         lines.append(f"{name.replace('_', ' ') or 'model':<{width}}{numbers}")
     return "\n".join(lines)

@@ -44,7 +44,7 @@ class Result:
         part: Empty for the headline's test part; `temporal`, or the name of a further test set.
         ties: How ties are ranked in the metrics and intervals.
         dropped: What was taken out before, where unseen items are dropped.
-        warmth: Metrics of the targets whose item is warm, and of the cold ones, where there are any.
+        warmth: Metrics of the targets whose item is warm, and of the cold ones; empty where none is cold.
         tie_modes: recall and mrr at the largest cut-off under every tie mode: `recall_20_median`.
     """
 
@@ -159,7 +159,9 @@ def summarise(
 def _by_warmth(
     ranking: Ranking, cold: NDArray[np.bool_], cutoffs: Sequence[int], ties: TieMode
 ) -> dict[str, dict[str, float]]:
-    """The metrics of warm and of cold targets, each averaged over its own, and their numbers."""
+    """Metrics and numbers of the warm and of the cold targets, each averaged over its own; nothing if none is cold."""
+    if not cold.any():
+        return {}
     kinds = {kind: which for kind, which in (("warm", ~cold), ("cold", cold)) if which.any()}
     found: dict[str, dict[str, float]] = {kind: {"predictions": int(which.sum())} for kind, which in kinds.items()}
     for k in cutoffs:
