@@ -37,9 +37,13 @@ class Container(NamedTuple):
 
 
 def pods(objects: list[Object]) -> Iterator[PodSpec]:
-    """Every pod that the objects are or would make; a trial of a Katib experiment too."""
+    """Every pod that the objects are or would make; a trial of a Katib experiment and a predictor of KServe too."""
     for thing in objects:
         namespace = thing["metadata"].get("namespace", "")
+        if thing["kind"] == "InferenceService":
+            labels = {"serving.kserve.io/inferenceservice": thing["metadata"]["name"]}
+            yield PodSpec(name(thing), namespace, labels, thing["spec"]["predictor"])
+            continue
         trial = (
             thing.get("spec", {}).get("trialTemplate", {}).get("trialSpec") if thing["kind"] == "Experiment" else None
         )

@@ -11,6 +11,7 @@ from modalrec.cli.exchange import add_exchange_commands
 from modalrec.cli.generate import add_generate_commands
 from modalrec.cli.items import add_item_commands
 from modalrec.cli.join import add_join_command
+from modalrec.cli.serve import add_serve_command
 from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands, resolve_config
 from modalrec.cli.tune import add_tune_commands
 from modalrec.cli.upload import add_upload_command
@@ -122,6 +123,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 add_stage_commands(app)
 add_item_commands(app)
+add_serve_command(app)
 add_exchange_commands(app)
 add_upload_command(app)
 add_join_command(app)
