@@ -45,12 +45,20 @@ class ModalrecEvaluation(dsl.Artifact):
     schema_version = "0.1.0"
 
 
+class ModalrecComparison(dsl.Artifact):
+    """Several evaluations side by side: metrics and the report."""
+
+    schema_title = "system.ModalrecComparison"
+    schema_version = "0.1.0"
+
+
 ARTIFACTS: dict[str, Any] = {
     "dataset": ModalrecDataset,
     "embeddings": ModalrecEmbeddings,
     "codes": ModalrecCodes,
     "model": ModalrecModel,
     "evaluation": ModalrecEvaluation,
+    "comparison": ModalrecComparison,
 }
 """From the kind in a folder's manifest to the class."""
 

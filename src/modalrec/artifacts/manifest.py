@@ -22,7 +22,7 @@ from modalrec.artifacts.files import folder_in_place, sha256_file, sha256_json, 
 from modalrec.config import Config, dump
 from modalrec.errors import ArtifactError
 
-SCHEMA_VERSIONS = {"dataset": 1, "embeddings": 1, "codes": 1, "model": 1, "evaluation": 1}
+SCHEMA_VERSIONS = {"dataset": 1, "embeddings": 1, "codes": 1, "model": 1, "evaluation": 1, "comparison": 1}
 NAME = "manifest.json"
 
 
@@ -48,7 +48,7 @@ class Manifest(Config):
     """What `manifest.json` holds.
 
     Attributes:
-        kind: dataset, embeddings, codes, model or evaluation.
+        kind: dataset, embeddings, codes, model, evaluation or comparison.
         schema_version: Of the kind's files; a reader refuses versions it does not know.
         stage: The stage that made it.
         config: The stage's configuration, every default written out.

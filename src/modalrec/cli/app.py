@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from modalrec.cli.compare import add_compare_command
 from modalrec.cli.exchange import add_exchange_commands
 from modalrec.cli.generate import add_generate_commands
 from modalrec.cli.items import add_item_commands
@@ -127,5 +128,6 @@ add_serve_command(app)
 add_exchange_commands(app)
 add_upload_command(app)
 add_join_command(app)
+add_compare_command(app)
 add_generate_commands(app)
 add_tune_commands(app)

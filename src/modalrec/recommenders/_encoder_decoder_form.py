@@ -89,9 +89,12 @@ class ItemCodes(nn.Module):
 
     def summed(self, items: Tensor) -> Tensor:
         """Embeddings [..., D] of items: the sum over their codes, and their content."""
+        return self.coded(items) if self.content is None else self.coded(items) + self.content(items)
+
+    def coded(self, items: Tensor) -> Tensor:
+        """Embeddings [..., D] of items: the sum over their codes alone."""
         tokens_PL = self.tokens_NL[items.flatten()]  # type: ignore[index]
-        summed = F.embedding_bag(tokens_PL, self.table.weight, mode="sum").view(*items.shape, -1)
-        return summed if self.content is None else summed + self.content(items)
+        return F.embedding_bag(tokens_PL, self.table.weight, mode="sum").view(*items.shape, self.table.embedding_dim)
 
     def of(self, level: int, codes: Tensor) -> Tensor:
         """Embeddings [..., D] of codes of a level."""

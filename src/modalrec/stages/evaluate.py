@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modalrec.artifacts.files import write_json
 from modalrec.artifacts.manifest import read_manifest, write_artifact
-from modalrec.artifacts.schemas import RANKS, TOP_K
 from modalrec.config import dump
 from modalrec.errors import ConfigError, TrainingError
 from modalrec.evaluation.click_results import MEASURED
 from modalrec.evaluation.content_nn import ContentNN, ItemKNNContent
 from modalrec.evaluation.item_knn import ItemKNN
+from modalrec.evaluation.kept import write_ranking
 from modalrec.evaluation.metrics import TIE_TOLERANCE
 from modalrec.evaluation.popularity import Popularity
 from modalrec.evaluation.ranking import Ranking, rank
@@ -112,7 +110,7 @@ def evaluate(
         for role, part, recommender in _rows(dataset, models, [headline, *further], vectors_NV, rules, config, run):
             result = _measure(role, recommender, part, config, run)
             results[result.name] = result
-            _write_lists(work.folder, result)
+            write_ranking(work.folder, result.name, result.ranking)
             work.statistics |= result.flat()
             if result.name == HEADLINE:
                 _refuse_ties(result, config)
@@ -274,21 +272,3 @@ def _beam_agreement(
     )
     found = (exact.top.items[:, :, None] == ranking.top.items[rows, None, :10]).any(2)
     return {"beam_agreement_10": float(found[exact.top.items >= 0].mean())}
-
-
-def _write_lists(folder: Path, result: Result) -> None:
-    """Writes `ranks/<name>.parquet` and `top_k/<name>.parquet`."""
-    ranking = result.ranking
-    (folder / "ranks").mkdir(exist_ok=True)
-    (folder / "top_k").mkdir(exist_ok=True)
-    columns = [ranking.users, ranking.positions, ranking.targets, ranking.greater, ranking.equal]
-    ranks = pa.table([pa.array(column) for column in columns], names=RANKS.names).cast(RANKS)
-    pq.write_table(ranks, folder / "ranks" / f"{result.name}.parquet")
-    filled = ranking.top.items >= 0
-    offsets = pa.array(np.concatenate([[0], np.cumsum(filled.sum(1))]).astype(np.int32))
-    items = pa.ListArray.from_arrays(offsets, pa.array(ranking.top.items[filled].astype(np.int32)))
-    scores = pa.ListArray.from_arrays(offsets, pa.array(ranking.top.scores[filled]))
-    lists = pa.table([pa.array(ranking.users), pa.array(ranking.positions), items, scores], names=TOP_K.names).cast(
-        TOP_K
-    )
-    pq.write_table(lists, folder / "top_k" / f"{result.name}.parquet")

@@ -115,6 +115,18 @@ def dot_chart(points: Series, title: str, mark: int, *, log: bool = False, names
     return Markup("").join([*parts, Markup("</svg>")])
 
 
+def scatter_chart(xs: Sequence[float], ys: Sequence[float], names: Sequence[str], title: str) -> Markup:
+    """Dots that carry short names, on a logarithmic scale across; all values across are above 0."""
+    frame = Frame(np.asarray(xs, float), np.asarray(ys, float), log=True)
+    parts = [_head(title), *frame.grid(), *frame.ends()]
+    for x, y, name in zip(xs, ys, names, strict=True):
+        across, down = frame.place(x, y)
+        shift, anchor = (-6, "end") if across > (LEFT + WIDTH - RIGHT) / 2 else (6, "start")
+        label = Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+        parts += [_dot(0, across, down), label.format(across + shift, down + 4, anchor, name)]
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
 def bar_strip(counts: NDArray[np.int64], title: str, bins: int = 256) -> Markup:
     """Frequencies of codes in their order as one strip of bars; more codes than `bins` are summed into bins."""
     edges = np.linspace(0, len(counts), min(len(counts), bins) + 1).astype(int)
