@@ -8,10 +8,8 @@ import pytest
 import yaml
 
 from modalrec.artifacts import read_manifest
-from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.cli import main
 from modalrec.config import PRESETS, dump, resolve
-from modalrec.doctor import Check, check_store
 from modalrec.stages import STAGES, load_stage
 from tests.cli.conftest import Cli
 
@@ -81,28 +79,3 @@ def test_plugins_and_presets_are_listed(cli: Cli) -> None:
     listed = dict(re.findall(r"^(\w+) +(\S.*)$", out, re.MULTILINE))
     assert set(listed) == {path.stem for path in PRESETS.glob("*.yaml")}
     assert listed["laptop"].startswith("For a laptop")
-
-
-def test_doctor_names_the_next_step_for_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    code, out, _ = cli("doctor")
-    assert code == 1
-    assert re.search(r"^missing s3 store +does not work\n +-> .*127.0.0.1:9 does not answer", out, re.MULTILINE)
-    states = {line[8:30].strip(): line.split()[0] for line in out.splitlines() if line[0] != " "}
-    assert states["torch"] == "ok"
-    assert states["encoder hashing"] == "ok"
-    assert states["encoder huggingface"] == "off"
-    assert {"python", "gpu", "embedded store", "kfp", "disk", "memory"} <= set(states)
-
-
-def test_doctor_finds_a_store_that_works_and_misses_none(
-    store_env: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert check_store() == Check("s3 store", "ok", store_env.endpoint)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
-    assert "AWS_SECRET_ACCESS_KEY" in check_store().next_step
-    for name in store_env.env():
-        monkeypatch.delenv(name)
-    assert check_store().state == "off"

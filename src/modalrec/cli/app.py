@@ -1,7 +1,9 @@
 """The commands and what happens to errors. Stages are imported when one is called, so that `--help` answers at once."""
 
+import json
 import signal
 import sys
+from dataclasses import asdict
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -108,12 +110,15 @@ def gru4rec_parameters(
 
 
 @app.command(rich_help_panel="Look")
-def doctor() -> None:
-    """Check what is installed and reachable here, and say how to get what is missing."""
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False) -> None:
+    """Check what is installed and reachable here, and say how to get what is missing.
+
+    The exit code is 1 where something is `missing`; what is `off` only some runs need.
+    """
     from modalrec.doctor import examine, render
 
     checks = examine()
-    print(render(checks))
+    print(json.dumps([asdict(check) for check in checks], indent=2) if as_json else render(checks))
     if any(check.state == "missing" for check in checks):
         raise typer.Exit(1)
 
