@@ -1,4 +1,4 @@
-"""Services: the object store, Kubeflow Pipelines, the cluster with Katib and KServe, MLflow; what is not set up is off."""
+"""Services: the object store, Kubeflow, the cluster with Katib and KServe, MLflow; what is not set up is off."""
 
 import os
 import shutil
