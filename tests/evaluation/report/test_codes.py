@@ -13,7 +13,7 @@ from modalrec.evaluation.report.codes import Codes, code_section
 from modalrec.run import Run
 from modalrec.stages.quantize import Config, quantize
 from modalrec.testing.quantizers import mixture
-from tests.stages.small import write_embeddings
+from tests.stages.small import jpeg, write_dataset, write_embeddings
 
 SETTINGS = {"quantizer": {"name": "rq_kmeans", "levels": 2, "codebook_size": 16}, "last_level": "distinct"}
 
@@ -29,7 +29,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def section(folder: Path) -> Codes:
-    found = code_section({"codes": folder}, {"codes": read_manifest(folder, "codes", verify=False)})
+    dataset = folder.parent / "dataset"
+    if not dataset.is_dir():
+        write_dataset(dataset, ["Text"] * 400, {0: jpeg("red")})
+    found = code_section({"codes": folder, "dataset": dataset}, {"codes": read_manifest(folder, "codes", verify=False)})
     assert found is not None
     return found
 
@@ -55,6 +58,10 @@ def test_map_shows_every_item_with_a_vector_once_and_inside(folder: Path) -> Non
     assert len(dots) == 399
     assert all(0 <= float(number) <= 420 for dot in dots for number in dot.removesuffix("h0").split())
     assert len(list(svg.iter("path"))) == found.levels[0].used
+    assert len([group for group in svg.iter("g") if group.attrib["class"] == "spot"]) == 40
+    assert [image.attrib["href"][:23] for image in svg.iter("image")] == ["data:image/jpeg;base64,"]
+    assert all(0 <= float(image.attrib[side]) <= 420 - 72 for image in svg.iter("image") for side in "xy")
+    assert "Title 0" in "".join(svg.itertext())
     assert found.map_note.startswith("399 items along the two leading principal components")
 
 
@@ -63,7 +70,7 @@ def test_codes_made_elsewhere_have_no_map(folder: Path) -> None:
     manifest = read_manifest(folder, "codes").model_copy(update={"statistics": {}, "config": {}})
     assert "map.json" in written["files"]
     (folder / "map.json").unlink()
-    found = code_section({"codes": folder}, {"codes": manifest})
+    found = code_section({"codes": folder, "dataset": folder.parent}, {"codes": manifest})
     assert found is not None
     assert found.map is None
     assert [step.errors for step in found.steps] == [["", ""], ["", ""]]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from modalrec.artifacts import read_manifest
-from modalrec.evaluation.report.gallery import HEIGHT, WIDTH
+from modalrec.evaluation.report.tiles import HEIGHT
 from tests.stages import trained
 
 SETTINGS = {"list_length": 12, "cutoffs": [1, 5, 10], "gallery_users": 12, "beam_sample": 5, "ties": "report"}
@@ -99,7 +99,13 @@ def test_the_whole_story_is_there(hostile: tuple[Path, str]) -> None:
     text = " ".join("".join(Page(hostile[1]).text).split())
     for words in ("Leave-one-out", "leaky", "Temporal", "Item-KNN", "Popularity", "From scratch", "Shuffled order"):
         assert words in text
-    for words in ("With and without pre-training", "in their order and shuffled", "perplexity", "reconstruction error"):
+    for words in (
+        "With and without pre-training",
+        "in their order and shuffled",
+        "perplexity",
+        "reconstruction error",
+        "by the fused",
+    ):
         assert words in text
     for stage in ("ingest", "quantize", "pretrain", "finetune", "evaluate"):
         assert stage in text
@@ -121,7 +127,7 @@ def test_drawn_cards_say_so_and_pictures_are_small(hostile: tuple[Path, str]) ->
     assert pictures
     for picture in pictures:
         image = Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2])))
-        assert image.width <= WIDTH
+        assert image.width <= 2 * HEIGHT // 3
         assert image.height <= HEIGHT
     assert len(hostile[1].encode()) < 3_000_000
 

@@ -20,6 +20,7 @@ from modalrec.evaluation.report.data import data_section
 from modalrec.evaluation.report.details import environment, lineage, numbers
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.gallery import gallery
+from modalrec.evaluation.report.neighbours import neighbour_section
 from modalrec.evaluation.report.table import metric_table
 from modalrec.evaluation.report.warmth import warmth_table
 from modalrec.evaluation.results import HEADLINE, Result
@@ -86,8 +87,14 @@ def build_report(contents: Contents) -> str:
             ties=words.TIES[results[HEADLINE].ties],
             people=results[HEADLINE].people,
             gallery=gallery(
-                contents.folders["dataset"], results[HEADLINE], contents.sequences, contents.gallery_users, contents.run
+                contents.folders["dataset"],
+                results[HEADLINE],
+                contents.sequences,
+                contents.gallery_users,
+                contents.run,
+                contents.folders.get("codes"),
             ),
+            neighbours=neighbour_section(contents.folders, contents.run),
             data=data_section(manifests["dataset"]),
             lineage=lineage(manifests),
             config=contents.config,

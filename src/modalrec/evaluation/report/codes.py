@@ -13,6 +13,7 @@ from modalrec.artifacts.codes import SEMANTIC_ID, CodeGroup, read_code_groups, r
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.codes import LevelUsage, colliding, level_usage, pooled_usage
 from modalrec.evaluation.report.charts import bar_strip
+from modalrec.evaluation.report.tiles import Tile, tiles_of
 
 # N items, L levels.
 
@@ -20,6 +21,8 @@ MAP = "map.json"
 SIDE, EDGE = 420, 10
 SHOWN = 16
 """Codes of a group that get a strip of their own."""
+SPOTS, SPOT = 40, 72
+"""Items of the map that show themselves, and the side of their pictures."""
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of neighbouring codes: the first ones, and any few in a row, are far apart."""
 ERRORS = ("relative_reconstruction_error", "held_out_relative_reconstruction_error")
@@ -78,7 +81,7 @@ def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Co
         codes_NL = np.concatenate([group.codes_NK for group in groups.values()], axis=1)
         title, steps = "Codes", [Step("nearest codes", colliding(codes_NL), _errors(manifest.statistics, ""))]
         used = [found for name, group in groups.items() for found in _group_usage(name, group)]
-    svg, note = _map(folder / MAP, codes_NL)
+    svg, note = _map(folder / MAP, codes_NL, folders["dataset"])
     return Codes(
         title,
         [_level(name, usage) for name, usage in used],
@@ -131,8 +134,11 @@ def _other(name: str, value: Any) -> bool:
     return isinstance(value, int | float) and "error" in name and name.removeprefix("nearest_") not in ERRORS
 
 
-def _map(path: Path, codes_NL: NDArray[np.int32]) -> tuple[Markup | None, str]:
-    """Items along two components, in the hue of their first code; None where the maker of the codes drew none."""
+def _map(path: Path, codes_NL: NDArray[np.int32], dataset: Path) -> tuple[Markup | None, str]:
+    """Items along two components, in the hue of their first code; None where the maker of the codes drew none.
+
+    Some items, in even steps through the catalogue, show their picture and title under the pointer.
+    """
     if not path.is_file():
         return None, ""
     written = json.loads(path.read_bytes())
@@ -148,6 +154,28 @@ def _map(path: Path, codes_NL: NDArray[np.int32]) -> tuple[Markup | None, str]:
         parts.append(
             Markup('<path style="--hue: {}" d="{}"><title>first code {}</title></path>').format(hue, dots, code)
         )
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(SPOTS, len(rows))).astype(int))
+    tiles = tiles_of(dataset, sorted(rows[chosen].tolist()), SPOT)
+    parts += [_spot(float(x_N[place]), float(y_N[place]), tiles[int(rows[place])]) for place in chosen]
     shares = " and ".join(f"{100 * share:.0f} %" for share in written["variance"])
     note = f"{len(rows):,} items along the two leading principal components of their vectors ({shares} of the variance)"
+    note += f"; the {len(chosen)} ringed ones show themselves under the pointer"
     return Markup("").join([*parts, Markup("</svg>")]), note
+
+
+def _spot(x: float, y: float, tile: Tile) -> Markup:
+    """A ring on the map that shows an item while the pointer is on it, on the side where there is room."""
+    left = x > SIDE / 2
+    down = min(max(y - SPOT / 2, 0), SIDE - SPOT)
+    picture = Markup("")
+    if tile.picture:
+        picture = Markup('<image href="{}" x="{:.1f}" y="{:.1f}" width="{}" height="{}"/>').format(
+            tile.picture, x - SPOT - 6 if left else x + 8, down, SPOT, SPOT
+        )
+    words = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        x - 8 if left else x + 8,
+        min(down + SPOT + 12, SIDE - 4) if picture else y + 4,
+        "end" if left else "start",
+        tile.title,
+    )
+    return Markup('<g class="spot"><circle cx="{:.1f}" cy="{:.1f}" r="5"/>{}{}</g>').format(x, y, picture, words)

@@ -1,44 +1,21 @@
 """The gallery: some users' histories as pictures, then what the model recommends, with the hit marked."""
 
-import base64
-import io
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
-from modalrec.data.images import read_image_bytes
+from modalrec.artifacts.codes import SEMANTIC_ID, read_code_groups
 from modalrec.data.sequences import Sequences
 from modalrec.evaluation.report.text import clean
+from modalrec.evaluation.report.tiles import Tile, tiles_of
 from modalrec.evaluation.results import Result
 from modalrec.run import Run
 
 HISTORY, LIST = 8, 10
-WIDTH, HEIGHT, QUALITY = 96, 144, 68
-BUDGET = 1_800_000
-"""Bytes of pictures in a report; what comes after is shown as a labelled tile."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """An item: its picture as a `data:` URI, or none, then the title stands on a colour.
-
-    Attributes:
-        state: given, drawn or none, as in `items.parquet`.
-        hue: Of the tile without a picture.
-        target: Whether it is the user's held-out item.
-    """
-
-    title: str
-    picture: str
-    state: str
-    hue: int
-    target: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +40,9 @@ class Gallery:
     person: str = "User"
 
 
-def gallery(dataset: Path, result: Result, sequences: Sequences, n_users: int, run: Run) -> Gallery | None:
+def gallery(
+    dataset: Path, result: Result, sequences: Sequences, n_users: int, run: Run, codes: Path | None = None
+) -> Gallery | None:
     """Draws targets at random, half of them with a hit among the first ten; None where there is nothing to show.
 
     Args:
@@ -72,6 +51,7 @@ def gallery(dataset: Path, result: Result, sequences: Sequences, n_users: int, r
         sequences: What its histories are read from.
         n_users: Targets to show.
         run: The stage's run.
+        codes: Semantic IDs, to tell which leading codes an item shares with the held-out one.
     """
     ranking = result.ranking
     ranks = ranking.ranks(result.ties)
@@ -89,8 +69,9 @@ def gallery(dataset: Path, result: Result, sequences: Sequences, n_users: int, r
         for row, history, items in zip(rows, histories, lists, strict=True)
         for item in [*history[-HISTORY:].tolist(), *items, int(ranking.targets[row])]
     }
-    tiles = _tiles(dataset, sorted(shown))
+    tiles = tiles_of(dataset, sorted(shown))
     names = pq.read_table(dataset / "users.parquet", columns=["user_id"])["user_id"]
+    shared = _shared(codes)
     users = []
     for row, history, items in zip(rows, histories, lists, strict=True):
         target = int(ranking.targets[row])
@@ -99,13 +80,22 @@ def gallery(dataset: Path, result: Result, sequences: Sequences, n_users: int, r
                 clean(str(names[int(ranking.users[row])]), 40),
                 len(history),
                 [tiles[item] for item in history[-HISTORY:].tolist()],
-                [_marked(tiles[item], item == target) for item in items],
-                None if target in items else _marked(tiles[target], True),
+                [replace(tiles[item], target=item == target, shared=shared(item, target)) for item in items],
+                None if target in items else replace(tiles[target], target=True),
                 _place(ranks[row], result),
             )
         )
     drawn = any(tile.state == "drawn" for tile in tiles.values())
     return Gallery(users, note, drawn, result.people.removesuffix("s").capitalize())
+
+
+def _shared(codes: Path | None) -> Callable[[int, int], int]:
+    """How many leading codes two items have in common; those of code groups have no order, so none leads."""
+    groups = read_code_groups(codes)[1] if codes is not None else {}
+    if SEMANTIC_ID not in groups:
+        return lambda one, other: 0
+    codes_NL = groups[SEMANTIC_ID].codes_NK
+    return lambda one, other: int(np.cumprod(codes_NL[one] == codes_NL[other]).sum())
 
 
 def _choose(hit: NDArray[np.bool_], n_users: int, people: str, run: Run) -> tuple[NDArray[np.int64], str]:
@@ -129,39 +119,3 @@ def _place(rank: float, result: Result) -> str:
     if rank <= result.ranking.n_items:
         return f"held-out item at place {int(rank):,}"
     return f"held-out item not among the first {result.ranking.top.items.shape[1]}"
-
-
-def _marked(tile: Tile, target: bool) -> Tile:
-    return Tile(tile.title, tile.picture, tile.state, tile.hue, target)
-
-
-def _tiles(dataset: Path, items: list[int]) -> dict[int, Tile]:
-    table = pq.read_table(dataset / "items.parquet", columns=["item_id", "title", "image"]).take(items)
-    rows = zip(items, table.to_pylist(), strict=True)
-    pictures = _pictures(dataset, items)
-    tiles = {}
-    for item, row in rows:
-        title = clean(row["title"]) or clean(row["item_id"])
-        tiles[item] = Tile(title, pictures.get(item, ""), row["image"], zlib.crc32(title.encode()) % 360)
-    return tiles
-
-
-def _pictures(dataset: Path, items: Sequence[int]) -> dict[int, str]:
-    pictures, spent = {}, 0
-    for item, image in read_image_bytes(dataset, items).items():
-        uri = thumbnail(image)
-        spent += len(uri)
-        if spent > BUDGET:
-            break
-        pictures[item] = uri
-    return pictures
-
-
-def thumbnail(image: bytes) -> str:
-    """A picture of at most 96 x 144 as a `data:` URI."""
-    with Image.open(io.BytesIO(image)) as picture:
-        small = picture.convert("RGB")
-        small.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
