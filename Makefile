@@ -23,10 +23,10 @@ ML_100K := out/cache/ml-100k
 RUN := $(BIN)/python -m pipelines run $(RECIPE)$(if $(PRESET), --preset $(PRESET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint compile images sbom deploy clean
+.PHONY: help setup demo test bench lint compile images images-test sbom deploy clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s  %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s  %s\n", $$1, $$2 }'
 
 setup: $(READY) ## Create .venv with pinned packages; nothing to do when it is up to date
 
@@ -63,6 +63,9 @@ compile: setup ## Write the recipes for Kubeflow: make compile [REGISTRY=... TAG
 
 images: ## Build the images with docker or buildah: make images [VARIANT=cuda] [REGISTRY=... TAG=...] [ENGINE=buildah] [BASE_PYTHON=IMAGE]
 	images/build "$(ENGINE)" "$(VARIANT)" "$(REGISTRY)" "$(TAG)" "$(BASE_PYTHON)"
+
+images-test: setup ## Build the images from a base made here and run a recipe in them: needs root, buildah, podman, debootstrap
+	images/test
 
 sbom: ## Print what is in an image, as CycloneDX: make sbom [REGISTRY=... TAG=...]
 	@docker run --rm "$(or $(REGISTRY),modalrec)/base:$(or $(TAG),$(VERSION))" cat /usr/share/modalrec/sbom.cdx.json

@@ -42,7 +42,10 @@ CONFIGS = (
     "finetune_without_popularity",
     "finetune_without_codes",
 )
-"""The outputs of `configure`, in the order of its signature: the stages, the search, then the control runs."""
+"""Outputs of `configure`, in the order of its signature: the stages, the search, then the control runs."""
+
+PARTS = {"text_parts": "embed_text", "image_parts": "embed_image"}
+"""The other outputs, and the stages that run in so many parts."""
 
 
 def execute(
@@ -55,6 +58,7 @@ def execute(
     metrics: Any,
     report: Any = None,
     roc: Any = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Runs a stage inside a component.
 
@@ -68,10 +72,11 @@ def execute(
         metrics: The Metrics artifact; its file is always written.
         report: The HTML artifact that gets the evaluation's report.
         roc: The ClassificationMetrics artifact that gets the curve of a model of clicks.
+        settings: Over the configuration: what differs between steps that share one.
     """
     with user_errors(), ExitStack() as copies:
         _, config_class = load_stage(stage)
-        resolved = resolve(config_class, json.loads(config), where=stage)
+        resolved = resolve(config_class, json.loads(config), settings or {}, where=stage)
         run = Run(stage, seed=seed, checkpoints=os.environ.get("MODALREC_CHECKPOINTS"))
         given = {edge: _folder(value, copies) for edge, value in inputs.items()}
         made = {edge: Path(artifact.path) for edge, artifact in outputs.items()}
@@ -86,6 +91,24 @@ def execute(
             log_roc(roc, made["evaluation"] / "roc.json")
 
 
+def execute_join(parts: Sequence[Any], embeddings: Any, metrics: Any) -> None:
+    """Joins the parts of an embedding inside a component.
+
+    Args:
+        parts: The artifacts of all parts.
+        embeddings: The artifact to write.
+        metrics: The Metrics artifact; its file is always written.
+    """
+    from modalrec.stages.join import join
+
+    with user_errors():
+        whole = Path(embeddings.path)
+        numbers = join([Path(part.path) for part in parts], whole, run=Run("join"))
+        manifest = read_manifest(whole, "embeddings", verify=False)
+        embeddings.metadata.update(kind=manifest.kind, digest=manifest.digest)
+        log_metrics(metrics, numbers)
+
+
 def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, stages: Sequence[str]) -> Any:
     """Resolves and checks the configurations of all stages; the first step of a pipeline.
 
@@ -96,7 +119,8 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
         stages: The stages of the pipeline; all where none are given.
 
     Returns:
-        A named tuple of JSON texts, one for each of `CONFIGS`; empty for stages that the pipeline does not have.
+        A named tuple of JSON texts, one for each of `CONFIGS`, empty for stages that the pipeline does not have; then
+        for each of `PARTS` the numbers of a stage's parts.
     """
     from components.tune.search import choose
     from modalrec.stages.configure import configure
@@ -106,7 +130,8 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
         if "tune" in configs:
             choose(configs)
     texts = {name: json.dumps(configs[name], sort_keys=True) if name in configs else "" for name in CONFIGS}
-    return namedtuple("Configs", CONFIGS)(**texts)
+    parts = {name: list(range(configs.get(stage, {}).get("parts", 1))) for name, stage in PARTS.items()}
+    return namedtuple("Configs", [*CONFIGS, *PARTS])(**texts, **parts)
 
 
 def log_metrics(metrics: Any, numbers: Mapping[str, float]) -> None:

@@ -52,9 +52,15 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0,
     controls: Annotated[bool, typer.Option(help="Also train the control runs.")] = True,
     cache: Annotated[bool, typer.Option(help="Take results of earlier runs from the store.")] = True,
+    containers: Annotated[
+        bool, typer.Option("--containers", help="Run each stage in its image, by docker or podman (DOCKER_HOST).")
+    ] = False,
+    registry: Registry = "",
+    tag: Tag = "",
     out: Annotated[Path, typer.Option(help="Where results and the store go.")] = Path("out"),
 ) -> None:
     """Run a recipe on this machine: every artifact goes through a store of its own."""
+    _use_images(registry, tag)
     from pipelines.runner import recipes
     from pipelines.runner.local import LocalRun
 
@@ -70,7 +76,7 @@ def run(
     }
     recipes.check_arguments(module.pipeline, arguments)
     module.check(arguments)
-    LocalRun(recipe, module.pipeline, arguments, out, cache).run()
+    LocalRun(recipe, module.pipeline, arguments, out, cache, containers=containers).run()
 
 
 @app.command()

@@ -8,15 +8,14 @@ from typing import Any
 from kfp import dsl
 
 from components.configure.component import configure
-from components.embed_image.component import embed_image
-from components.embed_text.component import embed_text
 from components.evaluate.component import evaluate
 from components.finetune.component import finetune
 from components.ingest.component import ingest
 from components.quantize.component import quantize
 from modalrec.errors import ConfigError
 from pipelines.closing import with_summary
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
+from pipelines.fan_out import embedded
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
 
 LAPTOP_PRESET = "ctr"
 STAGES = ["ingest", "embed_text", "embed_image", "quantize", "finetune", "evaluate"]
@@ -58,13 +57,7 @@ def pipeline(
     gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=STAGES)).outputs
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
-    texts = with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed))
-    images = embed_image(dataset=dataset, config=config["embed_image"], seed=seed)
-    vectors = {
-        "text_embeddings": on_gpu(texts, gpu).outputs["text_embeddings"],
-        "image_embeddings": on_gpu(images, gpu).outputs["image_embeddings"],
-    }
-    task = quantize(**vectors, dataset=dataset, config=config["quantize"], seed=seed)
+    task = quantize(**embedded(dataset, config, seed, gpu), dataset=dataset, config=config["quantize"], seed=seed)
     codes = on_gpu(task, gpu).outputs["codes"]
 
     def trained(name: str, title: str) -> Any:

@@ -8,15 +8,14 @@ from typing import Any
 from kfp import dsl
 
 from components.configure.component import configure
-from components.embed_image.component import embed_image
-from components.embed_text.component import embed_text
 from components.evaluate.component import evaluate
 from components.finetune.component import finetune
 from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from modalrec.errors import ConfigError
 from pipelines.closing import with_summary
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
+from pipelines.fan_out import embedded
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
 
 LAPTOP_PRESET = "mp4sr"
 STAGES = ["ingest", "embed_text", "embed_image", "pretrain", "finetune", "evaluate"]
@@ -59,13 +58,7 @@ def pipeline(
     gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=STAGES)).outputs
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
-    texts = on_gpu(with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed)), gpu)
-    images = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu)
-    made_from = {
-        "dataset": dataset,
-        "text_embeddings": texts.outputs["text_embeddings"],
-        "image_embeddings": images.outputs["image_embeddings"],
-    }
+    made_from = {"dataset": dataset, **embedded(dataset, config, seed, gpu)}
     task = pretrain(**made_from, config=config["pretrain"], seed=seed)
     pretrained = on_gpu(task, gpu).outputs["pretrained"]
     task = finetune(**made_from, pretrained=pretrained, config=config["finetune"], seed=seed)

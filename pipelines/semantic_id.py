@@ -8,8 +8,6 @@ from typing import Any
 from kfp import dsl
 
 from components.configure.component import configure
-from components.embed_image.component import embed_image
-from components.embed_text.component import embed_text
 from components.evaluate.component import evaluate
 from components.finetune.component import finetune
 from components.fuse.component import fuse
@@ -17,7 +15,8 @@ from components.ingest.component import ingest
 from components.pretrain.component import pretrain
 from components.quantize.component import quantize
 from pipelines.closing import with_summary
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
+from pipelines.fan_out import embedded
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
 
 LAPTOP_PRESET = "laptop"
 
@@ -59,12 +58,7 @@ def pipeline(
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=[])).outputs
 
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
-    texts = with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed))
-    text_embeddings = on_gpu(texts, gpu).outputs["text_embeddings"]
-    image_embeddings = on_gpu(embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu).outputs[
-        "image_embeddings"
-    ]
-    vectors = {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings, "dataset": dataset}
+    vectors = {"dataset": dataset, **embedded(dataset, config, seed, gpu)}
     embeddings = on_cpu(fuse(**vectors, config=config["fuse"], seed=seed)).outputs["embeddings"]
     task = quantize(embeddings=embeddings, **vectors, config=config["quantize"], seed=seed)
     codes = on_gpu(task, gpu).outputs["codes"]

@@ -9,8 +9,6 @@ from typing import Any
 from kfp import dsl
 
 from components.configure.component import configure
-from components.embed_image.component import embed_image
-from components.embed_text.component import embed_text
 from components.evaluate.component import evaluate
 from components.finetune.component import finetune
 from components.fuse.component import fuse
@@ -19,7 +17,8 @@ from components.ingest.component import ingest
 from components.tune.component import tune
 from modalrec.errors import ConfigError
 from pipelines.closing import with_summary
-from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu, with_openai_key
+from pipelines.fan_out import embedded
+from pipelines.placement import GPU_TAINT, Accelerator, on_cpu, on_gpu
 
 LAPTOP_PRESET = "session"
 STAGES = ["ingest", "embed_text", "embed_image", "fuse", "finetune", "evaluate"]
@@ -93,13 +92,8 @@ def recipe(name: str, title: str, description: str, stages: list[str]) -> Any:
             on_cpu(done).set_display_name("evaluate")
 
         with dsl.If(content == True, name="with content"):  # noqa: E712  (compiled, not evaluated here)
-            texts = with_openai_key(embed_text(dataset=dataset, config=config["embed_text"], seed=seed))
-            text_embeddings = on_gpu(texts, gpu).outputs["text_embeddings"]
-            image_embeddings = on_gpu(
-                embed_image(dataset=dataset, config=config["embed_image"], seed=seed), gpu
-            ).outputs["image_embeddings"]
-            vectors = {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings, "dataset": dataset}
-            fused = fuse(**vectors, config=config["fuse"], seed=seed)
+            vectors = embedded(dataset, config, seed, gpu)
+            fused = fuse(dataset=dataset, **vectors, config=config["fuse"], seed=seed)
             judge(embeddings=on_cpu(fused).outputs["embeddings"])
         with dsl.Else(name="without content"):
             judge()

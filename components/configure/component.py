@@ -25,6 +25,8 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune_temporal", str),
         ("finetune_without_popularity", str),
         ("finetune_without_codes", str),
+        ("text_parts", list),
+        ("image_parts", list),
     ],
 ):
     """Check the configuration of every later stage, and hand each stage its own.
@@ -54,6 +56,8 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         finetune_temporal: Configuration of finetune on the temporal split, as JSON.
         finetune_without_popularity: Configuration of finetune without fields of popularity, as JSON.
         finetune_without_codes: Configuration of finetune without the items' codes, as JSON.
+        text_parts: Numbers of the parts that embed_text is run in.
+        image_parts: Numbers of the parts that embed_image is run in.
     """
     from components.execute import configure_stages
 

@@ -11,6 +11,7 @@ def embed_image(
     dataset: Input[ModalrecDataset],
     config: str,
     seed: int,
+    part: int,
     image_embeddings: Output[ModalrecEmbeddings],
     metrics: Output[Metrics],
 ) -> None:
@@ -20,6 +21,7 @@ def embed_image(
         dataset: The dataset whose items are encoded.
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
+        part: Number of the part of the items that is encoded, from 0.
         image_embeddings: One vector per item; an item without a picture is marked so.
         metrics: How many items have a picture.
     """
@@ -32,4 +34,5 @@ def embed_image(
         inputs={"dataset": dataset},
         outputs={"image_embeddings": image_embeddings},
         metrics=metrics,
+        settings={"part": part},
     )

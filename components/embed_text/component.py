@@ -11,6 +11,7 @@ def embed_text(
     dataset: Input[ModalrecDataset],
     config: str,
     seed: int,
+    part: int,
     text_embeddings: Output[ModalrecEmbeddings],
     metrics: Output[Metrics],
 ) -> None:
@@ -20,6 +21,7 @@ def embed_text(
         dataset: The dataset whose items are encoded.
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
+        part: Number of the part of the items that is encoded, from 0.
         text_embeddings: One vector per item; an item without text is marked so.
         metrics: How many items have a text.
     """
@@ -32,4 +34,5 @@ def embed_text(
         inputs={"dataset": dataset},
         outputs={"text_embeddings": text_embeddings},
         metrics=metrics,
+        settings={"part": part},
     )

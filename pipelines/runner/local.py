@@ -27,7 +27,8 @@ from components.tune.search import SEARCHES
 from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.artifacts.files import write_json
 from modalrec.errors import DataError, ModalrecError, UpstreamError
-from pipelines.runner.plan import closes, nothing, plan, titles
+from pipelines.runner.containers import container_runner, run_container
+from pipelines.runner.plan import passed, plan, titled, titles
 from pipelines.runner.process import Interrupted, interruptible, run_process
 from pipelines.runner.seam import Outputs, RunTask, replaced
 from pipelines.runner.staging import BUCKET, Staging
@@ -60,6 +61,7 @@ class LocalRun:
         out: Where `<name>/` with the results and `store/` with all artifacts are.
         cache: Take results of earlier runs from the store.
         stream: Where progress is shown.
+        containers: Run each stage in its image, not as a process of this Python.
     """
 
     name: str
@@ -68,6 +70,7 @@ class LocalRun:
     out: Path
     cache: bool = True
     stream: TextIO = field(default_factory=lambda: sys.stdout)
+    containers: bool = False
 
     @property
     def folder(self) -> Path:
@@ -107,9 +110,12 @@ class LocalRun:
         checkpoints = f"{BUCKET}/checkpoints/{self.name}" + ("" if self.cache else f"-{uuid.uuid4().hex}")
         environment = _environment(server, work, checkpoints, self.stream.isatty())
         environment[SEARCHES] = str(self.folder.absolute() / "searches")
+        if self.containers:
+            given = {name: environment[name] for name in (*server.env(), "MODALREC_CHECKPOINTS")}
+            local.init(container_runner(given), pipeline_root=str(work), workspace_root=f"{work}/none")
         stages = _Stages(self, work, environment, staging, terminal)
         try:
-            with replaced(stages.wrapped, stages.run_process):
+            with replaced(stages.wrapped, stages.run_process, stages.run_container):
                 self.pipeline(**arguments)
         except Interrupted:
             terminal.say("interrupted; the same command goes on from here")
@@ -166,15 +172,22 @@ class _Stages:
         self._exit_code = run_process(command, {**self._environment, **(env or {})}, self._terminal.line)
         return self._exit_code
 
+    def run_container(self, **container: Any) -> int:
+        """Runs a stage's container."""
+        self._exit_code = run_container(self._terminal.line, **container)
+        return self._exit_code
+
     def wrapped(self, original: RunTask) -> RunTask:
         """Kfp's function for one task, with the cache before it and the store around it."""
 
         def run(**task: Any) -> Outputs:
-            if closes(task["component_spec"]):
-                return nothing(task["component_spec"].output_definitions), status.Status.SUCCESS
-            self.last = title = self._titles[task["component_name"]]
+            handed_on = passed(task["component_spec"], task["arguments"])
+            if handed_on is not None:
+                return handed_on, status.Status.SUCCESS
+            self.last = title = titled(self._titles[task["component_name"]], task["arguments"])
             self._terminal.start(title)
-            key = self._staging.key(task["component_spec"], task["executor_spec"], task["arguments"])
+            image = task["executor_spec"].container.image if self._run.containers else None
+            key = self._staging.key(task["component_spec"], task["executor_spec"], task["arguments"], image)
             known = self._staging.recall(key, title) if self._run.cache else None
             if known is not None:
                 self._terminal.cached(title)
@@ -188,7 +201,9 @@ class _Stages:
     def _executed(self, original: RunTask, title: str, key: str, task: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="stage-", dir=self._work) as folder:
             task["arguments"] = self._staging.bring(task["arguments"], Path(folder) / "inputs")
-            task["pipeline_root"] = f"{folder}/outputs"
+            task["pipeline_root"] = folder  # a container sees all of it
+            if self._run.containers:
+                Path(folder).chmod(0o777)  # its user may be another one; only we get as far as here
             outputs, state = original(**task)
             if state != status.Status.SUCCESS:
                 # Raised, not returned: kfp.local would try again, and the same input fails the same way.

@@ -1,5 +1,9 @@
-"""What a pipeline will run, in order: the orchestrator's own walk, with stages that do nothing."""
+"""What a pipeline will run, in order: the orchestrator's own walk, with stages that do nothing.
 
+But for `configure`, which says how many parts a stage runs in.
+"""
+
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +11,7 @@ from kfp import dsl
 from kfp.local import status
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from components.execute import configure_stages
 from pipelines.runner.seam import Outputs, RunTask, replaced
 
 EMPTY = {"STRING": "", "NUMBER_INTEGER": 0, "NUMBER_DOUBLE": 0.0, "BOOLEAN": False, "LIST": [], "STRUCT": {}}
@@ -27,22 +32,40 @@ def plan(pipeline: Any, arguments: Mapping[str, Any]) -> list[str]:
 
     def note(_: RunTask) -> RunTask:
         def run(**task: Any) -> Outputs:
-            if not closes(task["component_spec"]):
-                found.append(names[task["component_name"]])
-            return nothing(task["component_spec"].output_definitions), status.Status.SUCCESS
+            spec, given, title = task["component_spec"], task["arguments"], names[task["component_name"]]
+            outputs = passed(spec, given)
+            if outputs is None:
+                found.append(titled(title, given))
+                outputs = (
+                    configure_stages(**given)._asdict() if title == "configure" else nothing(spec.output_definitions)
+                )
+            return outputs, status.Status.SUCCESS
 
         return run
 
-    with replaced(note, lambda command, env: 0):
+    with replaced(note, lambda command, env: 0, lambda **container: 0):
         pipeline(**arguments)
     return found
 
 
-def closes(component_spec: Any) -> bool:
-    """Whether this is the step that tells how the others ended: a run here says that itself."""
+def titled(title: str, arguments: Mapping[str, Any]) -> str:
+    """The title of a step, with the number of its part where it is one of several."""
+    parts = json.loads(arguments["config"]).get("parts", 1) if "part" in arguments and arguments["config"] else 1
+    return title if parts == 1 else f"{title} {int(arguments['part']) + 1} of {parts}"
+
+
+def passed(component_spec: Any, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The outputs of a step that has nothing to do here; None where it has.
+
+    That are the step that tells how the others ended, which a run here says itself, and the one that joins parts where
+    there is one, which is the whole.
+    """
     kinds = pipeline_spec_pb2.ParameterType
-    parameters = component_spec.input_definitions.parameters.values()
-    return any(parameter.parameter_type == kinds.TASK_FINAL_STATUS for parameter in parameters)
+    inputs, empty = component_spec.input_definitions, nothing(component_spec.output_definitions)
+    if any(parameter.parameter_type == kinds.TASK_FINAL_STATUS for parameter in inputs.parameters.values()):
+        return empty
+    parts = [arguments[name] for name, artifact in inputs.artifacts.items() if artifact.is_artifact_list]
+    return {**empty, "embeddings": parts[0][0]} if parts and len(parts[0]) == 1 else None
 
 
 def nothing(definitions: Any) -> dict[str, Any]:

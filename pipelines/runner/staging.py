@@ -52,8 +52,10 @@ class Staging:
             self.store.put_folder(folder, address)
         return address
 
-    def key(self, component_spec: Any, executor_spec: Any, arguments: Mapping[str, Any]) -> str:
-        """The identity of a stage's results: its code, its parameters and the content of its inputs."""
+    def key(
+        self, component_spec: Any, executor_spec: Any, arguments: Mapping[str, Any], image: str | None = None
+    ) -> str:
+        """The identity of a stage's results: its code, its image if any, its parameters, the content of its inputs."""
         declared = component_spec.input_definitions
         container = executor_spec.container
         return sha256_json(
@@ -61,7 +63,7 @@ class Staging:
                 "command": [*container.command, *container.args],
                 "parameters": {name: arguments.get(name) for name in declared.parameters},
                 "inputs": {name: self._digest(arguments.get(name)) for name in declared.artifacts},
-                "code": [code_version(), _components_digest()],
+                "code": [code_version(), _components_digest(), *([image] if image else [])],
             }
         )
 

@@ -11,7 +11,7 @@ from kfp.dsl.types import artifact_types
 import components
 from components.artifacts import ARTIFACTS, ModalrecDataset
 from components.embed_text.component import embed_text
-from components.execute import CONFIGS
+from components.execute import CONFIGS, PARTS
 from components.images import image
 from components.quantize.component import quantize
 from modalrec import __version__
@@ -26,7 +26,7 @@ def component(name: str) -> Any:
 
 
 def test_every_stage_is_a_component() -> None:
-    assert set(FOLDERS) == {"configure", "summarize", "tune", *STAGES}
+    assert set(FOLDERS) == {"configure", "join", "summarize", "tune", *STAGES}
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
@@ -34,8 +34,9 @@ def test_edges_have_the_names_and_kinds_of_the_stage(name: str) -> None:
     spec, stage = component(name).component_spec, STAGES[name]
     artifacts = {edge: given for edge, given in spec.inputs.items() if "Modalrec" in given.type}
     required = {edge for edge, given in spec.inputs.items() if not given.optional}
-    assert set(artifacts) | {"config", "seed"} | ({"source"} & set(stage.inputs)) == set(spec.inputs)
-    assert required - {"config", "seed"} == set(stage.inputs)
+    given = {"config", "seed", *(["part"] if name in PARTS.values() else [])}
+    assert set(artifacts) | given | ({"source"} & set(stage.inputs)) == set(spec.inputs)
+    assert required - given == set(stage.inputs)
     assert set(artifacts) - required == set(stage.optional)
     assert set(spec.outputs) - {"metrics", "report", "roc"} == set(stage.outputs)
     for edge, given in {**artifacts, **{edge: spec.outputs[edge] for edge in stage.outputs}}.items():
@@ -52,7 +53,7 @@ def test_everything_is_described(name: str) -> None:
 
 def test_configure_returns_what_it_declares() -> None:
     outputs = component("configure").component_spec.outputs
-    assert tuple(outputs) == CONFIGS
+    assert tuple(outputs) == (*CONFIGS, *PARTS)
     assert set(STAGES) <= set(CONFIGS)
 
 
@@ -68,7 +69,7 @@ def test_the_compiler_refuses_a_wrong_edge() -> None:
         @dsl.pipeline
         def wrong() -> None:
             dataset = dsl.importer(artifact_uri="s3://bucket/dataset", artifact_class=ModalrecDataset).output
-            texts = embed_text(dataset=dataset, config="{}", seed=0)
+            texts = embed_text(dataset=dataset, config="{}", seed=0, part=0)
             quantize(embeddings=dataset, config="{}", seed=0).after(texts)
 
 

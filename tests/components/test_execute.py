@@ -7,7 +7,7 @@ import pytest
 from kfp import dsl
 
 from components.artifacts import ModalrecDataset
-from components.execute import CONFIGS, configure_stages, execute, log_metrics
+from components.execute import CONFIGS, PARTS, configure_stages, execute, log_metrics
 from modalrec.artifacts import read_manifest
 
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
@@ -55,7 +55,8 @@ def test_a_user_error_is_a_message_and_the_exit_code(tmp_path: Path, capsys: pyt
 def test_configure_gives_each_stage_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"ingest": {"positive_rating": "null"}, "finetune": {"training": {"epochs": 3.0}}}
     texts = configure_stages("tiny", settings, True, [])
-    assert texts._fields == CONFIGS
+    assert texts._fields == (*CONFIGS, *PARTS)
+    assert (texts.text_parts, texts.image_parts) == ([0], [0])
     assert json.loads(texts.finetune)["training"]["epochs"] == 3
     assert json.loads(texts.ingest)["positive_rating"] is None
     without = configure_stages("tiny", {}, True, [])
@@ -65,6 +66,12 @@ def test_configure_gives_each_stage_its_own(capsys: pytest.CaptureFixture[str]) 
         configure_stages("tiny", {"quantise": {}}, True, [])
     assert caught.value.code == 2
     assert "did you mean quantize" in capsys.readouterr().err
+
+
+def test_configure_counts_the_parts_of_embeddings() -> None:
+    given = configure_stages("tiny", {"embed_text.parts": 3}, True, [])
+    assert (given.text_parts, given.image_parts) == ([0, 1, 2], [0])
+    assert json.loads(given.embed_text)["parts"] == 3
 
 
 def test_stages_that_a_pipeline_lacks_get_no_configuration() -> None:

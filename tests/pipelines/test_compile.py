@@ -24,9 +24,11 @@ ROOT = Path(__file__).parents[2]
 STEPS = [
     f"exec-{name}" for name in ("summarize", "configure", "ingest", "embed-text", "embed-image", "fuse", "quantize")
 ]
+STEPS += ["exec-join", "exec-join-2"]
 STEPS += [f"exec-{name}" for name in ("pretrain", "pretrain-2", "pretrain-3", "evaluate", "evaluate-2")]
 STEPS += [f"exec-{name}" for name in ("finetune", "finetune-2", "finetune-3", "finetune-4")]
-CPU_STEPS = ("exec-summarize", "exec-configure", "exec-ingest", "exec-fuse", "exec-evaluate")
+GROUPS = ("condition", "exit-handler", "for-loop")
+CPU_STEPS = ("exec-summarize", "exec-join", "exec-configure", "exec-ingest", "exec-fuse", "exec-evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +112,7 @@ def test_texts_may_be_sent_where_the_namespace_has_a_key(golden: list[dict[str, 
 
 def test_every_task_is_tried_again(golden: list[dict[str, Any]]) -> None:
     dags = [golden[0]["root"]["dag"], *(c["dag"] for c in golden[0]["components"].values() if "dag" in c)]
-    tasks = {
-        name: task
-        for dag in dags
-        for name, task in dag["tasks"].items()
-        if not name.startswith(("condition", "exit-handler"))
-    }
+    tasks = {name: task for dag in dags for name, task in dag["tasks"].items() if not name.startswith(GROUPS)}
     assert len(tasks) == len(STEPS)
     assert all(task["retryPolicy"]["maxRetryCount"] == 2 for task in tasks.values())
 
@@ -132,7 +129,31 @@ def test_a_summary_is_written_whatever_happens(golden: list[dict[str, Any]]) -> 
     dags = [c["dag"] for c in golden[0]["components"].values() if "dag" in c]
     others = {name: task for dag in dags for name, task in dag["tasks"].items() if "taskInfo" in task}
     cached = {name for name, task in others.items() if task.get("cachingOptions") == {"enableCache": True}}
-    assert {name for name in others if not name.startswith("condition")} == cached
+    assert {name for name in others if not name.startswith(GROUPS)} == cached
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_embedding_fans_out_over_parts_and_joins(name: str) -> None:
+    components = read_documents((COMPILED / f"{name}.yaml").read_text())[0]["components"]
+    dags = [component["dag"]["tasks"] for component in components.values() if "dag" in component]
+    loops = {title: task for dag in dags for title, task in dag.items() if title.startswith("for-loop")}
+    bodies = {label: components[loop["componentRef"]["name"]]["dag"]["tasks"] for label, loop in loops.items()}
+    assert sorted(stage for body in bodies.values() for stage in body) == ["embed-image", "embed-text"]
+    for label, loop in loops.items():
+        (stage,) = bodies[label]
+        parts = f"pipelinechannel--configure-{stage.removeprefix('embed-')}_parts"
+        assert loop["parameterIterator"]["items"] == {"inputParameter": parts}
+        assert bodies[label][stage]["inputs"]["parameters"]["part"] == {"componentInputParameter": f"{parts}-loop-item"}
+    joins = {title: task for dag in dags for title, task in dag.items() if title.startswith("join")}
+    sources = [task["inputs"]["artifacts"]["parts"]["taskOutputArtifact"] for task in joins.values()]
+    assert {source["producerTask"] for source in sources} == set(loops)
+    users = [task for dag in dags for title, task in dag.items() if title in ("fuse", "quantize", "pretrain")]
+    for edge in ("text_embeddings", "image_embeddings"):
+        assert all(
+            task["inputs"]["artifacts"][edge]["taskOutputArtifact"]["producerTask"] in joins
+            for task in users
+            if edge in task["inputs"]["artifacts"]
+        )
 
 
 @pytest.mark.parametrize("name", recipes.names())

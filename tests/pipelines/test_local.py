@@ -155,6 +155,6 @@ def test_a_moved_seam_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_dispatcher, "run_single_task_implementation", lambda name: None)
     with (
         pytest.raises(UpstreamError, match=r"run_single_task_implementation is not as in 2\.17; install kfp>=2\.17"),
-        replaced(lambda original: original, lambda command, env: 0),
+        replaced(lambda original: original, lambda command, env: 0, lambda **container: 0),
     ):
         pass

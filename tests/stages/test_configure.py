@@ -121,6 +121,10 @@ def test_a_trained_fuser_learns_from_the_split_that_is_trained_on() -> None:
     )
 
 
+def test_a_recipe_embeds_all_parts() -> None:
+    assert "embed_text.part: a recipe embeds all parts" in refused({"embed_text": {"part": 1, "parts": 2}})
+
+
 def test_towers_need_both_modalities() -> None:
     assert "quantize.towers: 'separate' needs both" in refused(
         {"quantize.towers": "separate", "embed_image.skip": True}

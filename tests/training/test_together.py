@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from modalrec import plugins
 from modalrec.errors import ConfigError
 from modalrec.run import Run
 from modalrec.training.loop import TrainingConfig, fit
-from modalrec.training.steps import HasSteps
 from modalrec.training.team import Team, refuse_uneven
 from tests.training import together
 
@@ -94,8 +92,24 @@ class Line(torch.nn.Module):
 def test_what_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"accumulate: 3 batches .* 2 processes; set it to a multiple of 2"):
         refuse_uneven(Team(0, 2), 3)
-    own = [name for name, cls in plugins.discover("recommenders").items() if issubclass(cls, HasSteps)]
-    assert "gru4rec" in own
-    model, batches = together.recommender("gru4rec")
-    with pytest.raises(ConfigError, match="GRU4Rec has steps of its own"):
-        fit(model, batches, config=together.CONFIG, run=Run("together", quiet=True), fingerprint="f" * 64)
+    model, batches = together.recommender("gru4rec", engine="fused")
+    plain = together.CONFIG.model_copy(update={"weight_decay": 0.0, "clip_norm": 0.0})
+    with pytest.raises(ConfigError, match="fused learns from one stream of sessions"):
+        fit(model, batches, config=plain, run=Run("together", quiet=True), fingerprint="f" * 64)
+
+
+def test_streams_share_the_sessions_out() -> None:
+    """Every session is in one stream, and each stream has samples of its own; those that end early wait."""
+    _, batches = together.recommender("gru4rec")
+    streams = batches.apart(3)
+    plan = streams.plan(0)
+    seen = [streams.build(0, place, indices) for place, indices in enumerate(plan)]
+    whole = [batches.build(0, place, indices) for place, indices in enumerate(batches.plan(0))]
+    for name in ("inputs", "targets"):
+        assert torch.cat([one[name] for one in seen]).sort()[0].equal(torch.cat([one[name] for one in whole]).sort()[0])
+    assert len(plan) % 3 == 0
+    for group in range(0, len(plan), 3):
+        assert {int(one["rounds"]) for one in seen[group : group + 3]} == {
+            max(len(one["lanes"]) for one in seen[group : group + 3])
+        }
+    assert not torch.equal(seen[0]["samples"][0], seen[1]["samples"][0])

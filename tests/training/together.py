@@ -16,18 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from modalrec import plugins
+from modalrec.config import resolve
+from modalrec.data.splits import TRAIN
+from modalrec.recommenders._rows import RowModel
+from modalrec.recommenders.gru4rec import GRU4Rec
 from modalrec.run import Run
 from modalrec.stages._fuse_learn import ModalityBatches
 from modalrec.testing.fusers import DIMENSIONS, paired
 from modalrec.testing.quantizers import mixture
 from modalrec.testing.recommenders import walks
+from modalrec.testing.rows import taste_rows, taste_space, tastes
 from modalrec.training.batches import Batches
 from modalrec.training.loop import TrainingConfig, fit
-from modalrec.training.steps import HasSteps
 from modalrec.training.vectors import VectorBatches
 from tests.fusers.test_contract import TRAINED
 from tests.quantizers.test_contract import FORMS
 from tests.recommenders.test_contract import SMALL, TestRecommenders
+from tests.recommenders.test_row_contract import SMALL as SMALL_ROWS
 
 CONFIG = TrainingConfig(epochs=2, batch_size=32, accumulate=2, warmup_steps=2, learning_rate=3e-3)
 Weights = dict[str, dict[str, Tensor]]
@@ -44,6 +49,10 @@ class Few(Batches):
 
     def build(self, epoch: int, step: int, indices: Any) -> Any:
         return self.batches.build(epoch, step, indices)
+
+    def apart(self, count: int) -> Batches:
+        apart = self.batches.apart(count)
+        return self if apart is self.batches else apart
 
 
 def quantizer(form: str) -> tuple[nn.Module, Batches]:
@@ -63,29 +72,48 @@ def fuser(name: str) -> tuple[nn.Module, Batches]:
     return made, ModalityBatches(paired(), rows, CONFIG.batch_size, Run("together"))
 
 
-def recommender(name: str) -> tuple[nn.Module, Batches]:
+def recommender(name: str, **settings: Any) -> tuple[nn.Module, Batches]:
+    plugin = plugins.discover("recommenders")[name]
+    if issubclass(plugin, RowModel):
+        return row_model(plugin, settings)
     case = TestRecommenders()
-    case.plugin = plugins.discover("recommenders")[name]
+    case.plugin = plugin
     dropout = {"dropout": 0.2} if "dropout" in case.plugin.Config.model_fields else {}
-    case.settings = {**SMALL.get(name, {}), **dropout}
+    case.settings = {**SMALL.get(name, {}), **dropout, **settings}
     made = case.build()
     made.observe(walks().train())
     return made, made.batches(walks().train(), CONFIG.batch_size, 0, augment=True)
 
 
+def row_model(plugin: type[RowModel], settings: dict[str, Any]) -> tuple[nn.Module, Batches]:
+    rows = taste_rows(tastes(30))
+    torch.manual_seed(0)
+    small = {**SMALL_ROWS[plugin.Config().name], "dropout": 0.2, "embedding_decay": 0.01, **settings}
+    made = plugin(resolve(plugin.Config, small), taste_space(tastes(30), rows))
+    return made, made.batches(rows, rows.of(TRAIN, made.task), CONFIG.batch_size, 0)
+
+
 def cases() -> dict[str, tuple[nn.Module, Batches]]:
-    """From a title to a fresh model and its data; without the models that bring steps of their own."""
+    """From a title to a fresh model and its data."""
     found = {f"quantizer {form}": quantizer(form) for form in FORMS}
     found |= {f"fuser {name}": fuser(name) for name in TRAINED}
-    able = [name for name, plugin in plugins.discover("recommenders").items() if not issubclass(plugin, HasSteps)]
-    found |= {f"recommender {name}": recommender(name) for name in able}
+    found |= {f"recommender {name}": recommender(name) for name in plugins.discover("recommenders")}
+    dropped = {"dropout_p_embed": 0.2, "dropout_p_hidden": 0.2, "momentum": 0.5, "shuffle_sessions": True}
+    for title, settings in (
+        ("bpr-max", {"loss": "bpr-max", "embedding": "separate", **dropped}),
+        ("bptt", {"embedding": "none", "bptt": 3, "layers": [16, 8]}),
+    ):
+        found[f"recommender gru4rec {title}"] = recommender("gru4rec", **settings)
+    for tables in ("adam", "row_adagrad"):
+        found[f"recommender din {tables}"] = recommender("din", tables=tables)
     return {name: made for name, made in found.items() if any(p.requires_grad for p in made[0].parameters())}
 
 
 def learn(model: nn.Module, batches: Batches, **options: Any) -> dict[str, Tensor]:
     """The weights after training."""
     run = options.pop("run", Run("together", device="cpu", quiet=True))
-    fit(model, Few(batches), config=CONFIG, run=run, fingerprint="f" * 64, **options)
+    own = {"weight_decay": 0.0, "clip_norm": 0.0} if isinstance(model, GRU4Rec) else {}
+    fit(model, Few(batches), config=CONFIG.model_copy(update=own), run=run, fingerprint="f" * 64, **options)
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 

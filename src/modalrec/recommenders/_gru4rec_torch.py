@@ -8,7 +8,8 @@ recorded once as a CUDA graph and replayed; losses are read back once per chunk.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # M lanes, C columns of the scores (targets, then samples), R rows, D width of an item's vector, E of an input row.
 
+Part = tuple[Tensor, ...]
+"""The inputs, targets, origins and samples of a step."""
 WARM_UP = 3
 """Steps before a CUDA graph is recorded, as CUDA's libraries set themselves up on first use."""
 
@@ -47,6 +50,22 @@ class Lookup:
         return cls(model.input_rows(inputs), model.rows(columns), model.item_bias[columns])
 
 
+class Gradients(NamedTuple):
+    """What an update is made of.
+
+    Attributes:
+        rows: By table, the rows that were looked up, [R], and their gradients [R, ...]; a row may repeat.
+        dense: Of everything else.
+        total: Sum over the steps of loss * lanes.
+        hidden: The lanes' states after the steps.
+    """
+
+    rows: dict[str, tuple[Tensor, Tensor]]
+    dense: list[Tensor]
+    total: Tensor
+    hidden: list[Tensor]
+
+
 class TorchSteps(Steps):
     """Steps by autograd, with Adagrad on touched rows.
 
@@ -70,25 +89,10 @@ class TorchSteps(Steps):
 
     def step(self, batch: dict[str, Tensor], rate: float) -> Done:
         """Learns from a chunk of steps."""
-        lanes = batch["lanes"].tolist()
-        bounds = [0]
-        for count in lanes:
-            bounds.append(bounds[-1] + count)
         total = self.model.item_bias.new_zeros(())
-        bptt = self.model.config.bptt
-        for first in range(0, len(lanes), bptt):
-            group = range(first, min(first + bptt, len(lanes)))
-            parts = [
-                (batch["inputs"][a:b], batch["targets"][a:b], batch["origins"][a:b], batch["samples"][step])
-                for step in group
-                for a, b in [(bounds[step], bounds[step + 1])]
-            ]
+        for parts in cut(batch, self.model.config.bptt):
             total += self._learn(parts, rate)
-        loss = total.item()
-        if not math.isfinite(loss):
-            raise TrainingError(f"loss {loss:.4g}")
-        events = bounds[-1]
-        return Done({"loss": loss / events}, weight=events, batches=len(lanes), events=events)
+        return done(total.item(), len(batch["inputs"]), len(batch["lanes"]))
 
     def state_dict(self) -> dict[str, Any]:
         """Accumulators, velocities and the lanes' states."""
@@ -101,7 +105,7 @@ class TorchSteps(Steps):
             optimizer.load_state_dict(state["optimizers"][name])
         self._hidden = [part.to(self.model.item_bias.device) for part in state["hidden"]]
 
-    def _learn(self, parts: Sequence[tuple[Tensor, ...]], rate: float) -> Tensor:
+    def _learn(self, parts: Sequence[Part], rate: float) -> Tensor:
         """One update; returns the sum over its steps of loss * lanes."""
         inputs = parts[0][0]
         full = len(parts) == 1 and len(inputs) == self.batch_size
@@ -116,9 +120,13 @@ class TorchSteps(Steps):
             self._graph = _Graph(self, parts[0], rate)
         return self._graph.replay(self, parts[0])
 
-    def _update(
-        self, parts: Sequence[tuple[Tensor, ...]], hidden: list[Tensor], rate: float
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _update(self, parts: Sequence[Part], hidden: list[Tensor], rate: float) -> tuple[Tensor, list[Tensor]]:
+        found = self._gradients(parts, hidden)
+        self._apply(found.rows, found.dense, rate)
+        return found.total, found.hidden
+
+    def _gradients(self, parts: Sequence[Part], hidden: list[Tensor], share: float = 1.0) -> Gradients:
+        """The gradients of a sum of losses, which counts for a share of the objective."""
         model = self.model
         leaves: list[Tensor] = []
         total = model.item_bias.new_zeros(())
@@ -130,23 +138,28 @@ class TorchSteps(Steps):
             loss = losses_M.sum() / self.batch_size
             objective = objective + loss
             total = total + loss.detach() * len(inputs)
-        grads = torch.autograd.grad(objective, [*leaves, *self._dense], allow_unused=True)
+        grads = torch.autograd.grad(objective * share, [*leaves, *self._dense], allow_unused=True)
         ids = [torch.cat([inputs, targets, samples]) for inputs, targets, _, samples in parts]
         columns = [torch.cat([targets, samples]) for _, targets, _, samples in parts]
         per_part = [grads[at : at + 3] for at in range(0, len(leaves), 3)]
         if self._shared:
-            rows = [torch.cat([grad[0], grad[1]]) for grad in per_part]
-            self.optimizers["item_vectors"].rows(torch.cat(ids), torch.cat(rows), rate)
+            rows = {"item_vectors": (torch.cat(ids), torch.cat([torch.cat([grad[0], grad[1]]) for grad in per_part]))}
         else:
             every = torch.cat([part[0] for part in parts])
-            self.optimizers["inputs"].rows(every, torch.cat([grad[0] for grad in per_part]), rate)
-            self.optimizers["item_vectors"].rows(torch.cat(columns), torch.cat([g[1] for g in per_part]), rate)
-        self.optimizers["item_bias"].rows(torch.cat(columns), torch.cat([grad[2] for grad in per_part]), rate)
+            rows = {
+                "inputs": (every, torch.cat([grad[0] for grad in per_part])),
+                "item_vectors": (torch.cat(columns), torch.cat([grad[1] for grad in per_part])),
+            }
+        rows["item_bias"] = (torch.cat(columns), torch.cat([grad[2] for grad in per_part]))
         dense = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self._dense, grads[len(leaves) :], strict=True)
         ]
+        return Gradients(rows, dense, total, [state.detach() for state in hidden])
+
+    def _apply(self, rows: Mapping[str, tuple[Tensor, Tensor]], dense: Sequence[Tensor], rate: float) -> None:
+        for name, (ids, grads) in rows.items():
+            self.optimizers[name].rows(ids, grads, rate)
         self.optimizers["dense"].dense(dense, rate)
-        return total, [state.detach() for state in hidden]
 
     def _lookup(self, inputs: Tensor, targets: Tensor, samples: Tensor) -> tuple[Lookup, list[Tensor]]:
         """The rows as leaves of the graph, with content added on top of them."""
@@ -165,10 +178,27 @@ class TorchSteps(Steps):
         return self.model.first.rows if self.model.config.embedding == "none" else self.model.input_vectors
 
 
+def cut(chunk: Mapping[str, Tensor], bptt: int) -> list[list[Part]]:
+    """The updates of a chunk: inputs, targets, origins and samples of so many steps each."""
+    bounds = [0, *chunk["lanes"].cumsum(0).tolist()]
+    steps: list[Part] = [
+        (chunk["inputs"][a:b], chunk["targets"][a:b], chunk["origins"][a:b], chunk["samples"][step])
+        for step, (a, b) in enumerate(pairwise(bounds))
+    ]
+    return [steps[first : first + bptt] for first in range(0, len(steps), bptt)]
+
+
+def done(total: float, events: int, batches: int) -> Done:
+    """What became of a chunk whose steps' losses * lanes sum up to `total`."""
+    if not math.isfinite(total):
+        raise TrainingError(f"loss {total:.4g}")
+    return Done({"loss": total / events}, weight=events, batches=batches, events=events)
+
+
 class _Graph:
     """A full step recorded as a CUDA graph: one launch instead of some two hundred."""
 
-    def __init__(self, steps: TorchSteps, part: tuple[Tensor, ...], rate: float) -> None:
+    def __init__(self, steps: TorchSteps, part: Part, rate: float) -> None:
         self.rate = rate
         self.part = tuple(value.clone() for value in part)
         self.hidden = [state.clone() for state in steps._hidden]
@@ -178,7 +208,7 @@ class _Graph:
             for state, value in zip(self.hidden, new, strict=True):
                 state.copy_(value)
 
-    def replay(self, steps: TorchSteps, part: tuple[Tensor, ...]) -> Tensor:
+    def replay(self, steps: TorchSteps, part: Part) -> Tensor:
         for state, value in zip(self.hidden, steps._hidden, strict=True):
             if state is not value:
                 state.copy_(value)

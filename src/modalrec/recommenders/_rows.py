@@ -17,6 +17,7 @@ from modalrec.recommenders._row_space import RowSpace
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.rows import Batch, RowBatches
 from modalrec.training.tables import TableSteps
+from modalrec.training.team import ALONE, Team
 
 # B rows.
 
@@ -92,9 +93,9 @@ class RowModel(Model):
         said_B: Tensor = self(batch)
         return said_B.sigmoid() if self.task == "click" else said_B
 
-    def steps(self, config: TrainingConfig, seed: int) -> TableSteps:
+    def steps(self, config: TrainingConfig, seed: int, team: Team = ALONE) -> TableSteps:
         """AdamW, and large tables row by row; see `RowModelConfig.tables`."""
         tables = [table for table in self.fields.tables.values() if isinstance(table, nn.Embedding)]
         for table in tables:
             table.sparse &= self.config.tables != "adam"
-        return TableSteps(self, tables, config, self.config.tables, self.config.embedding_decay)
+        return TableSteps(self, tables, config, self.config.tables, self.config.embedding_decay, seed, team)

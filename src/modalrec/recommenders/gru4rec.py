@@ -24,11 +24,13 @@ from modalrec.recommenders import ItemSpace, ScoringRecommender
 from modalrec.recommenders._gru4rec_init import compatible_weights, content_directions, uniform_
 from modalrec.recommenders._gru4rec_loss import lane_losses
 from modalrec.recommenders._gru4rec_states import last_states
+from modalrec.recommenders._gru4rec_together import TogetherSteps
 from modalrec.recommenders._gru4rec_torch import Lookup, TorchSteps
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.sampling import SampleStore
 from modalrec.training.sessions import SessionParallel
 from modalrec.training.steps import Steps
+from modalrec.training.team import ALONE, Team
 
 # B histories, M lanes, N items, D width of an item's vector, E of an input row, H of a layer, C columns of the scores,
 # V width of a content vector.
@@ -192,11 +194,12 @@ class GRU4Rec(ScoringRecommender):
         shuffle = seed if config.shuffle_sessions else None
         return SessionParallel(train, batch_size, store, shuffle_seed=shuffle, chunk=chunk)
 
-    def steps(self, config: TrainingConfig, seed: int) -> Steps:
+    def steps(self, config: TrainingConfig, seed: int, team: Team = ALONE) -> Steps:
         """Adagrad on touched rows, as compiled steps on a CPU or as torch operations anywhere.
 
         Raises:
-            ConfigError: Weight decay or clipping is asked for, which the model's training does not have.
+            ConfigError: Weight decay or clipping is asked for, which the model's training does not have; or the
+                compiled steps over several streams of sessions, which they do not know.
         """
         for field in ("weight_decay", "clip_norm"):
             if getattr(config, field):
@@ -204,6 +207,10 @@ class GRU4Rec(ScoringRecommender):
         if self.config.content == "sum":
             # What an item without events has is its content alone.
             self.item_vectors.data[torch.from_numpy(self.support == 0)] = 0
+        if config.accumulate > 1:
+            if self.config.engine == "fused":
+                raise ConfigError("engine: fused learns from one stream of sessions; use engine=auto to accumulate")
+            return TogetherSteps(self, config.batch_size, config.accumulate, seed, team)
         if self.config.runs_fused(self.item_bias.device.type):
             from modalrec.recommenders._gru4rec_fused import FusedSteps
 

@@ -104,6 +104,11 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
     if fuser and issubclass(discover("fusers")[fuser], TrainedFuser):
         stages.append("fuse")
     quantize = resolved.get("quantize", {})
+    problems += [
+        f"{stage}.part: a recipe embeds all parts, each in a step of its own; leave it out, {stage}.parts is enough"
+        for stage in ("embed_text", "embed_image")
+        if resolved.get(stage, {}).get("part")
+    ]
     skipped = any(resolved.get(stage, {}).get("skip") for stage in ("embed_text", "embed_image"))
     both = quantize.get("towers", "fused") != "fused" and quantize["form"] == "semantic_id"
     if both and skipped:

@@ -22,6 +22,10 @@ class Batches(ABC):
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Any:
         """One batch, on the CPU; random perturbations derive from (seed, epoch, step)."""
 
+    def apart(self, count: int) -> "Batches":
+        """These batches for groups of `count`, none of which may need what another one of its group has left behind."""
+        return self
+
 
 def shuffled_plan(n: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """All of `range(n)` in random order, cut into batches; the last one may be smaller."""

@@ -6,9 +6,8 @@ model to the bit as one process that does both; with more, the order of a sum di
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +34,26 @@ class Group:
     first: int
     count: int
     build: Callable[[int], Any]
+
+    def shares(self, team: Team, seed: int) -> Iterator[tuple[Any, float]]:
+        """The batches that this process computes, each with its weight in the mean; what they draw is seeded.
+
+        A process without a batch computes the first one for nothing: all must exchange the same tensors.
+        """
+        for place in range(team.rank, self.count, team.size) or [0]:
+            self.draw_from(seed, place)
+            yield self.build(self.first + place), 1 / self.count if place % team.size == team.rank else 0.0
+
+    def draw_from(self, seed: int, *place: int) -> None:
+        """Seeds what is drawn next by the place of a batch, or -1 and `count` for before and behind all."""
+        key = [seed, self.epoch, self.first, *(number + 1 for number in place)]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+    def in_order(self, team: Team, rows: list[Tensor]) -> list[Tensor]:
+        """The rows of all batches from those of this process, which has every size-th one, perhaps none at the end."""
+        mine = len(range(team.rank, self.count, team.size))
+        sent = [rows[n] if n < mine else rows[0][:0] for n in range(math.ceil(self.count / team.size))]
+        return [part for each in sent for part in team.gather(each)][: self.count]
 
 
 @runtime_checkable
@@ -74,15 +93,12 @@ class GroupSteps(GradientSteps):
         group, team = batch, self.team
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)
-        self._draw_from(group, -1)
+        group.draw_from(self.seed, -1)
         for learner in self.learners:
             learner.begin_group()
         totals: dict[str, Tensor] = {}
-        # A process without a batch computes the first one for nothing: all must exchange the same tensors.
-        for place in range(team.rank, group.count, team.size) or [0]:
-            share = 1 / group.count if place % team.size == team.rank else 0.0
-            self._draw_from(group, place)
-            losses: dict[str, Tensor] = self.model.loss(group.build(group.first + place))  # type: ignore[operator]
+        for one, share in group.shares(team, self.seed):
+            losses: dict[str, Tensor] = self.model.loss(one)  # type: ignore[operator]
             (losses["loss"] * share).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, value.new_zeros(())) + value.detach() * share
@@ -92,21 +108,10 @@ class GroupSteps(GradientSteps):
         values = {name: value.item() for name, value in totals.items()}
         if not math.isfinite(values["loss"]) or not math.isfinite(norm.item()):
             raise TrainingError(f"loss {values['loss']:.4g}, gradient norm {norm.item():.4g}")
-        self._draw_from(group, group.count)
+        group.draw_from(self.seed, group.count)
         for learner in self.learners:
-            learner.end_group(partial(self._in_order, group))
+            learner.end_group(lambda rows: torch.cat(group.in_order(team, rows)))
         for each in self.optimizer.param_groups:
             each["lr"] = rate
         self.optimizer.step()
         return Done(values, batches=group.count)
-
-    def _draw_from(self, group: Group, place: int) -> None:
-        key = [self.seed, group.epoch, group.first, place + 1]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-    def _in_order(self, group: Group, rows: list[Tensor]) -> Tensor:
-        """The rows of all batches; a process holds every size-th batch, the last ones perhaps none."""
-        mine = len(range(self.team.rank, group.count, self.team.size))
-        rounds = math.ceil(group.count / self.team.size)
-        sent = [rows[n] if n < mine else rows[0][:0] for n in range(rounds)]
-        return torch.cat([part for each in sent for part in self.team.gather(each)])

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modalrec.config import Config
-from modalrec.errors import ConfigError, TrainingError
+from modalrec.errors import TrainingError
 from modalrec.run import Run
 from modalrec.training.batches import Batches
 from modalrec.training.checkpoint import Checkpoints
@@ -119,12 +119,14 @@ def fit(
 
     Raises:
         TrainingError: A loss or gradient is not finite; nothing of that step is kept.
-        ConfigError: The processes cannot share out the batches of a step, or the model takes one batch at a time.
+        ConfigError: The processes cannot share out the batches of a step.
     """
     device = run.torch_device()
     team = Team.join(device)
     refuse_uneven(team, config.accumulate)
     model.to(device)
+    if config.accumulate > 1:
+        batches = batches.apart(config.accumulate)
     steps = _steps(model, config, run, team)
     checkpoints = Checkpoints(run, fingerprint)
     state = _restore(checkpoints, model, steps, run, team)
@@ -168,12 +170,7 @@ def fit(
 
 def _steps(model: nn.Module, config: TrainingConfig, run: Run, team: Team) -> Steps:
     if isinstance(model, HasSteps):
-        if config.accumulate > 1:
-            raise ConfigError(
-                f"training.accumulate: {config.accumulate}, but {type(model).__name__} has steps of its own, which "
-                "learn from one batch at a time, in one process; set it to 1"
-            )
-        return model.steps(config, run.seed)
+        return model.steps(config, run.seed, team)
     if config.accumulate > 1:
         return GroupSteps(model, config.weight_decay, config.clip_norm, run.seed, team)
     return GradientSteps(model, config.weight_decay, config.clip_norm)

@@ -1,5 +1,7 @@
 """Negative samples by popularity: a store of them is drawn at once and used up step by step."""
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,14 @@ class SampleStore:
         self._items = np.flatnonzero(support).astype(np.int32)
         weights = support[self._items].astype(np.float64) ** alpha
         self._chance, self._other = alias_table(weights / weights.sum()) if n_sample else (weights, self._items)
+        self._stream: tuple[int, ...] = ()
         self._store: tuple[tuple[int, int], NDArray[np.int32]] | None = None
+
+    def of_stream(self, number: int) -> "SampleStore":
+        """The same table with draws of its own."""
+        other = copy.copy(self)
+        other._stream, other._store = (number,), None
+        return other
 
     def samples(self, epoch: int, first: int, last: int, n_steps: int) -> NDArray[np.int32]:
         """[last - first, n_sample] items for consecutive steps of an epoch of `n_steps`."""
@@ -44,7 +53,7 @@ class SampleStore:
 
     def _block(self, epoch: int, block: int, steps: int) -> NDArray[np.int32]:
         if self._store is None or self._store[0] != (epoch, block):
-            rng = np.random.default_rng([self.seed, epoch, block, 3])
+            rng = np.random.default_rng([self.seed, epoch, block, 3, *self._stream])
             drawn = np.empty((steps, self.n_sample), np.int32)
             for row in drawn:
                 _draw(rng.random(self.n_sample), self._chance, self._other, self._items, row)

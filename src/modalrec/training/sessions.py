@@ -90,6 +90,7 @@ class SessionParallel(Batches):
         *,
         shuffle_seed: int | None = None,
         chunk: int = 64,
+        stream: tuple[int, int] = (0, 1),
     ) -> None:
         """Plans over the given events.
 
@@ -99,9 +100,10 @@ class SessionParallel(Batches):
             store: Where negatives come from.
             shuffle_seed: Deal sessions in a new random order each epoch; by default oldest first, always.
             chunk: Steps of a chunk.
+            stream: Number of this stream, and how many there are: it is dealt every so-manieth session.
         """
         self.train, self.batch_size, self.store = train, batch_size, store
-        self.shuffle_seed, self.chunk = shuffle_seed, chunk
+        self.shuffle_seed, self.chunk, self.stream = shuffle_seed, chunk, stream
         self._first = np.zeros(len(train.items) + 1, np.bool_)
         self._first[train.offsets] = True
         self._schedule_of: tuple[int, Schedule] | None = None
@@ -110,6 +112,22 @@ class SessionParallel(Batches):
         """The steps in order, cut into chunks."""
         steps = np.arange(len(self.schedule(epoch)))
         return [steps[begin : begin + self.chunk] for begin in range(0, len(steps), self.chunk)]
+
+    def apart(self, count: int) -> "Streams":
+        """As many streams of sessions, each with lanes, states and negatives of its own."""
+        return Streams(
+            [
+                SessionParallel(
+                    self.train,
+                    self.batch_size,
+                    self.store.of_stream(number),
+                    shuffle_seed=self.shuffle_seed,
+                    chunk=self.chunk,
+                    stream=(number, count),
+                )
+                for number in range(count)
+            ]
+        )
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """One chunk."""
@@ -142,10 +160,12 @@ class SessionParallel(Batches):
         return 1 if self.store.n_sample else 2
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
+        number, count = self.stream
         if self.shuffle_seed is not None:
-            return np.random.default_rng([self.shuffle_seed, epoch, 0]).permutation(self.train.n_users)
+            return np.random.default_rng([self.shuffle_seed, epoch, 0]).permutation(self.train.n_users)[number::count]
         starts = self.train.starts
-        return np.arange(self.train.n_users) if starts is None else np.argsort(starts, kind="stable")
+        order = np.arange(self.train.n_users) if starts is None else np.argsort(starts, kind="stable")
+        return order[number::count]
 
     @staticmethod
     def _origins(plan: Schedule, first: int, last: int) -> NDArray[np.int64]:
@@ -159,6 +179,33 @@ class SessionParallel(Batches):
                 lanes = _lanes(plan, step).astype(np.int64)
             found.append(lanes)
         return np.concatenate(found)
+
+
+class Streams(Batches):
+    """Chunks of several streams in turn: a group has the chunk of the same steps of each.
+
+    A stream that has ended gives chunks without steps.
+    """
+
+    def __init__(self, streams: Sequence[SessionParallel]) -> None:
+        self.streams = streams
+
+    def plan(self, epoch: int) -> Sequence[NDArray[np.int64]]:
+        """See `Batches.plan`."""
+        plans = [stream.plan(epoch) for stream in self.streams]
+        ended = np.zeros(0, np.int64)
+        return [plan[chunk] if chunk < len(plan) else ended for chunk in range(max(map(len, plans))) for plan in plans]
+
+    def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        """See `Batches.build`; with `rounds`, the steps of the longest chunk of the group."""
+        stream = self.streams[step % len(self.streams)]
+        first = step // len(self.streams) * stream.chunk
+        longest = max(len(one.schedule(epoch)) for one in self.streams)
+        rounds = {"rounds": torch.tensor(min(stream.chunk, longest - first))}
+        if len(indices):
+            return stream.build(epoch, step, indices) | rounds
+        nothing = torch.zeros(0, dtype=torch.int32)
+        return {"lanes": nothing, "inputs": nothing, "targets": nothing, "origins": nothing, **rounds}
 
 
 def _lanes(plan: Schedule, step: int) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from modalrec.errors import TrainingError
+from modalrec.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Steps(ABC):
 class HasSteps(Protocol):
     """A model that brings its own steps; it has moved to its device before it is asked."""
 
-    def steps(self, config: Any, seed: int) -> Steps:
-        """The steps of a run with these settings (`TrainingConfig`)."""
+    def steps(self, config: Any, seed: int, team: Team) -> Steps:
+        """The steps of a run with these settings (`TrainingConfig`), which take a `Group` where it accumulates."""
 
 
 class GradientSteps(Steps):

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from modalrec.errors import TrainingError
+from modalrec.training.groups import Group
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.steps import Done, Steps
+from modalrec.training.team import ALONE, Team
 
 # R rows of a table that a batch looked up, N rows in all, D width.
 
@@ -27,6 +29,8 @@ class TableSteps(Steps):
         config: Weight decay of the other matrices, and the norm that gradients are scaled down to.
         optimizer: How rows of tables with sparse gradients are updated.
         decay: Weight of half the squared entries of the tables in the loss; of the rows that a step updates.
+        seed: Of what a group of batches draws.
+        team: The processes that share the batches of a group.
     """
 
     def __init__(
@@ -36,8 +40,11 @@ class TableSteps(Steps):
         config: TrainingConfig,
         optimizer: TableOptimizer,
         decay: float,
+        seed: int = 0,
+        team: Team = ALONE,
     ) -> None:
         self.model, self.decay, self.clip_norm = model, decay, config.clip_norm or math.inf
+        self.seed, self.team = seed, team
         self.sparse = [_Rows(table.weight, optimizer) for table in tables if table.sparse]
         self.dense = [table.weight for table in tables if not table.sparse]
         known = {id(table.weight) for table in tables}
@@ -50,12 +57,15 @@ class TableSteps(Steps):
             [group for group in groups if group["params"]], betas=BETAS, eps=EPSILON, fused=True
         )
 
-    def step(self, batch: Mapping[str, Tensor], rate: float) -> Done:
-        """Learns from a batch; nothing of it is kept where its loss or gradient is not finite."""
-        losses: dict[str, Tensor] = self.model.loss(batch)  # type: ignore[operator]
+    def step(self, batch: Mapping[str, Tensor] | Group, rate: float) -> Done:
+        """Learns from a batch or a group; nothing of it is kept where its loss or gradient is not finite."""
         for parameter in self.model.parameters():
             parameter.grad = None
-        losses["loss"].backward()
+        if isinstance(batch, Group):
+            losses, count = self._together(batch)
+        else:
+            losses, count = self.model.loss(batch), len(batch["label"])  # type: ignore[operator]
+            losses["loss"].backward()
         touched = [rows.touched(self.decay) for rows in self.sparse]
         if self.decay:
             for table in self.dense:
@@ -76,7 +86,32 @@ class TableSteps(Steps):
         self.optimizer.step()
         for rows, (ids_R, grads_RD) in zip(self.sparse, touched, strict=True):
             rows.update(ids_R, grads_RD * factor, rate)
-        return Done(values, weight=len(batch["label"]), events=len(batch["label"]))
+        return Done(values, weight=count, batches=batch.count if isinstance(batch, Group) else 1, events=count)
+
+    def _together(self, group: Group) -> tuple[dict[str, Tensor], int]:
+        """Leaves the mean of the group's gradients in all processes; returns the mean losses and the number of rows."""
+        dense = [*self.others, *self.dense]
+        for parameter in dense:
+            parameter.grad = torch.zeros_like(parameter)
+        found: list[list[Tensor]] = [[] for _ in self.sparse]
+        totals: dict[str, Tensor] = {}
+        count = torch.zeros((), device=dense[0].device)
+        for batch, share in group.shares(self.team, self.seed):
+            losses: dict[str, Tensor] = self.model.loss(batch)  # type: ignore[operator]
+            (losses["loss"] * share).backward()
+            count += len(batch["label"]) if share else 0
+            for name, value in losses.items():
+                totals[name] = totals.get(name, value.new_zeros(())) + value.detach() * share
+            for rows, mine in zip(self.sparse, found, strict=True):
+                mine.append(rows.table.grad if rows.table.grad is not None else _no_rows(rows.table))
+                rows.table.grad = None
+        self.team.add_up([*(one.grad for one in dense if one.grad is not None), *totals.values(), count])
+        for rows, mine in zip(self.sparse, found, strict=True):
+            each = [grad.coalesce() for grad in mine]
+            ids_R = torch.cat(group.in_order(self.team, [grad.indices()[0] for grad in each]))
+            grads_RD = torch.cat(group.in_order(self.team, [grad.values() for grad in each]))
+            rows.table.grad = torch.sparse_coo_tensor(ids_R[None], grads_RD, rows.table.shape)
+        return totals, int(count)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step counts."""
@@ -88,6 +123,11 @@ class TableSteps(Steps):
         for rows, given in zip(self.sparse, state["sparse"], strict=True):
             for name, value in given.items():
                 rows.state[name].copy_(value)
+
+
+def _no_rows(table: Tensor) -> Tensor:
+    nothing = torch.zeros(1, 0, dtype=torch.int64, device=table.device)
+    return torch.sparse_coo_tensor(nothing, table.new_zeros(0, table.shape[1]), table.shape)
 
 
 class _Rows:

@@ -98,6 +98,10 @@ class Team:
         return [part[: int(count)] for part, count in zip(found, counts, strict=True)]
 
 
+ALONE = Team()
+"""A process by itself."""
+
+
 def refuse_uneven(team: Team, accumulate: int) -> None:
     """Checks that every process gets as many batches of a step.
 
