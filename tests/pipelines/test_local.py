@@ -34,7 +34,7 @@ def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(se
     ]
     assert any("[double] copying" in line for line in shown)
     assert not any("chatter" in line or "INFO" in line or "arn" in line for line in shown)
-    assert "popularity      0.5000" in shown
+    assert "popularity          0.5000" in shown
 
     results = served.folder / "out" / "toy"
     assert "chatter that belongs in the log" in (results / "log.txt").read_text()
