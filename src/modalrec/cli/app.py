@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from modalrec.cli.compare import add_compare_command
+from modalrec.cli.download import add_download_commands
 from modalrec.cli.exchange import add_exchange_commands
 from modalrec.cli.generate import add_generate_commands
 from modalrec.cli.items import add_item_commands
@@ -132,6 +133,7 @@ add_item_commands(app)
 add_serve_command(app)
 add_exchange_commands(app)
 add_upload_command(app)
+add_download_commands(app)
 add_join_command(app)
 add_compare_command(app)
 add_generate_commands(app)

@@ -14,6 +14,7 @@ from modalrec.config import Config, load_file, load_preset, parse_assignments, r
 from modalrec.errors import ConfigError
 from modalrec.run import Run, place_in_team
 from modalrec.stages import EDGES, STAGES, StageSpec, load_stage
+from modalrec.stages.tracking import tracked
 
 Preset = Annotated[
     str | None, typer.Option(metavar="NAME", help="Settings to start from; `modalrec presets` lists them.")
@@ -100,7 +101,6 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
     follows = place_in_team()[0] > 0  # of the processes of a `torchrun` the first one writes and tells
     quiet = options["quiet"] or follows
     run = Run(name, seed=options["seed"], device=options["device"], checkpoints=checkpoints, quiet=quiet)
-    function, _ = load_stage(name)
     with ExitStack() as stack:
         # Outputs first: a place that is taken shall be found before anything is downloaded.
         if follows:
@@ -110,7 +110,7 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
             folders = {edge: stack.enter_context(delivered(options[edge])) for edge in spec.outputs}
         edges = {edge: options[edge] for edge in (*spec.inputs, *spec.optional) if options[edge]}
         folders |= {edge: stack.enter_context(localized(place)) for edge, place in edges.items()}
-        metrics = function(**folders, config=config, run=run)
+        metrics = tracked(name, folders, config, run)
     if follows:
         return
     if not options["checkpoints"]:

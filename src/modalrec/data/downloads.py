@@ -26,6 +26,7 @@ import modalrec
 from modalrec.artifacts.files import write_bytes
 from modalrec.config import Config
 from modalrec.data.archives import BadFile
+from modalrec.data.politeness import Politeness
 from modalrec.data.public_hosts import PUBLIC_POOLS, refuse_private
 from modalrec.errors import UpstreamError
 
@@ -45,7 +46,9 @@ class DownloadConfig(Config):
     Attributes:
         cache: Folder of what was fetched, by the digest of the address; by default `<dataset>.pictures` beside the
             dataset. It outlives the run: nothing in it is fetched again, and it may be removed.
-        workers: Downloads at a time, of all hosts together; one shop's host should see few.
+        workers: Downloads at a time, of all hosts together.
+        per_host: Downloads at a time of one host; a shop's should see few.
+        host_pause: Seconds between two requests of one host.
         attempts: How often an address is asked before a passing fault counts as a bad picture.
         pause: Seconds of about the first pause before another attempt; they double. A host that names a time is heard.
         seconds: Longest time of one attempt.
@@ -57,6 +60,8 @@ class DownloadConfig(Config):
 
     cache: str | None = None
     workers: int = Field(default=4, ge=1, le=32)
+    per_host: int = Field(default=4, ge=1, le=32)
+    host_pause: float = Field(default=0.05, ge=0)
     attempts: int = Field(default=4, ge=1)
     pause: float = Field(default=0.5, ge=0)
     seconds: float = Field(default=30, gt=0)
@@ -92,6 +97,7 @@ class Downloads:
         self.counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._failed_in_a_row = 0
+        self._politeness = Politeness(config.per_host, config.host_pause)
         self._pool = urllib3.PoolManager(
             num_pools=64,
             maxsize=config.workers,
@@ -182,20 +188,32 @@ class Downloads:
     def _get(self, url: str) -> bytes:
         for _ in range(self.config.redirects + 1):
             self._check(url)
-            try:
-                response = self._pool.request("GET", url, preload_content=False, redirect=False, retries=False)
-            except LocationValueError:
-                raise BadFile("no valid address") from None
-            except HTTPError as error:
-                raise _Passing(_reason(error)) from None
-            try:
-                where = response.headers.get("Location")
-                if response.status not in REDIRECTS or not where:
-                    return self._read(response)
-                url = urljoin(url, where)
-            finally:
-                response.close()
+            host = parse_url(url).netloc or ""
+            with self._politeness.turn(host):
+                found = self._ask(url, host)
+            if isinstance(found, bytes):
+                return found
+            url = found
         raise BadFile("too many redirects")
+
+    def _ask(self, url: str, host: str) -> bytes | str:
+        """The content, or where it is said to be."""
+        try:
+            response = self._pool.request("GET", url, preload_content=False, redirect=False, retries=False)
+        except LocationValueError:
+            raise BadFile("no valid address") from None
+        except HTTPError as error:
+            raise _Passing(_reason(error)) from None
+        try:
+            where = response.headers.get("Location")
+            if response.status not in REDIRECTS or not where:
+                return self._read(response)
+            return urljoin(url, where)
+        except _Passing as fault:
+            self._politeness.hold_off(host, min(fault.after, LONGEST_PAUSE))
+            raise
+        finally:
+            response.close()
 
     def _check(self, url: str) -> None:
         """Refuses other schemes and, before anything is sent, hosts that are not public."""

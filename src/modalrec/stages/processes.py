@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modalrec.config import Config, dump
 from modalrec.run import Run
-from modalrec.stages import load_stage
+from modalrec.stages.tracking import tracked
 
 PROCESSES = "MODALREC_PROCESSES"
 """How many processes there may be; one a GPU by default. A CPU can run several too, to try it out."""
@@ -36,8 +36,7 @@ def run_stage(stage: str, edges: Mapping[str, Path | None], config: Config, run:
     accumulate = config.training.accumulate if hasattr(config, "training") else 1
     count = usable(_available(), accumulate) if accumulate > 1 else 1
     if count == 1:
-        function, _ = load_stage(stage)
-        return function(**edges, config=config, run=run)
+        return tracked(stage, edges, config, run)
     run.say(f"{count} processes share the {accumulate} batches of each step")
     with tempfile.TemporaryDirectory(prefix="modalrec-") as folder:
         settings, numbers = Path(folder) / "config.json", Path(folder) / "metrics.json"
