@@ -1,7 +1,8 @@
 """FuxiCTR's DIN, built from its own layers and trained by its own step, by the interpreter that it is installed for.
 
 `python _ctr_peer.py FOLDER` reads `FOLDER/case.npz` (see `din_cases.write_case`), trains on its batches one after the
-other, and prints one line of JSON: the predictions before, the losses, CPU-seconds a step, the predictions after.
+other, and prints one line of JSON: the predictions before, the losses, CPU-seconds a step, the predictions after; of
+the first batch, or of the last `asked` rows of the case, which are not learnt from.
 Nothing of modalrec is imported here.
 
 The package holds no DIN but all that one is made of: embeddings with a table a feature, the attention, the MLP, the
@@ -72,12 +73,13 @@ def build(case: Any) -> Any:
     return model
 
 
-def batches(case: Any) -> list[Any]:
+def batches(case: Any, first: int, last: int) -> list[Any]:
     """The rows in their order as the model takes them: padded histories, the target behind, all fields looked up."""
+    case = {name: case[name] for name in case.files}
     fields = json.loads(str(case["fields"]))
     found = []
-    for begin in range(0, len(case["label"]), int(case["batch"])):
-        rows = slice(begin, begin + int(case["batch"]))
+    for begin in range(first, last, int(case["batch"])):
+        rows = slice(begin, min(begin + int(case["batch"]), last))
         history = torch.from_numpy(case["history"][rows])
         items = torch.cat([history, torch.from_numpy(case["target"][rows])[:, None]], 1).flatten()
         looked_up = {field["name"]: torch.from_numpy(case[f"values_{field['name']}"])[items] for field in fields}
@@ -89,22 +91,23 @@ def main() -> None:
     """Runs a case."""
     torch.set_num_threads(1)
     case = np.load(Path(sys.argv[1]) / "case.npz")
-    model, given = build(case), batches(case)
+    learnt = len(case["label"]) - int(case["asked"])
+    model, given = build(case), batches(case, 0, learnt)
     model._max_gradient_norm = 10.0
-    report: dict[str, Any] = {"before": said(model, given[0]), "losses": [], "seconds": []}
+    few = len(given[0][2]) <= 64  # somebody may read them
+    report: dict[str, Any] = {"before": said(model, given[0]) if few else [], "losses": [], "seconds": []}
     model.train()
     for batch in given:
         begin = time.process_time()
         report["losses"].append(model.train_step(batch).item())
         report["seconds"].append(time.process_time() - begin)
-    report["after"] = said(model, given[0])
+    asked = batches(case, learnt, len(case["label"]))
+    report["after"] = [one for batch in asked or given[:few] for one in said(model, batch)]
     print(json.dumps(report))
 
 
 def said(model: Any, batch: Any) -> list[float]:
-    """The predictions for a batch, where it is small enough for somebody to read them."""
-    if len(batch[2]) > 64:
-        return []
+    """The predictions for a batch."""
     model.eval()
     with torch.no_grad():
         predictions: list[float] = model(batch)["y_pred"][:, 0].tolist()

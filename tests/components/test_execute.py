@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kfp import dsl
 
 from components.artifacts import ModalrecDataset
-from components.execute import CONFIGS, PARTS, configure_stages, execute, log_metrics
+from components.execute import CONFIGS, PARTS, configure_stages, execute, log_metrics, log_roc
 from modalrec.artifacts import read_manifest
+from modalrec.evaluation.ctr import roc
 
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
     f"{user},{movie},4.0,{1_000_000 + 10 * user + movie}\n" for user in range(1, 7) for movie in range(1, 7)
@@ -84,3 +86,18 @@ def test_metrics_that_are_not_numbers_are_left_out(tmp_path: Path) -> None:
     metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
     log_metrics(metrics, {"good": 1.5, "bad": float("nan")})
     assert json.loads((tmp_path / "metrics").read_text()) == {"good": 1.5} == metrics.metadata
+
+
+def test_the_curve_of_a_model_of_clicks_is_shown_in_kubeflow(tmp_path: Path) -> None:
+    curve = roc(np.array([1, 0, 1, 0], np.int8), np.array([0.9, 0.8, 0.8, 0.1], np.float32))
+    (tmp_path / "roc.json").write_text(json.dumps(vars(curve)))
+    shown = dsl.ClassificationMetrics(uri=str(tmp_path / "roc"))
+    log_roc(shown, tmp_path / "roc.json")
+    points = shown.metadata["confidenceMetrics"]
+    assert [(point["falsePositiveRate"], point["recall"]) for point in points] == [(0, 0), (0, 0.5), (0.5, 1), (1, 1)]
+    assert [point["confidenceThreshold"] for point in points] == pytest.approx([0.9, 0.9, 0.8, 0.1])
+    assert json.loads((tmp_path / "roc").read_text()) == vars(curve)
+    others = dsl.ClassificationMetrics(uri=str(tmp_path / "none"))
+    log_roc(others, tmp_path / "no_such_file")
+    assert not others.metadata
+    assert json.loads((tmp_path / "none").read_text()) == {}

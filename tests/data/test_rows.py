@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +27,23 @@ def load(folder: Path, events: list[tuple[int, int, int, int | None]], **config:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(events=st.lists(EVENT, min_size=1, max_size=40), batch=st.integers(1, 7), positive=st.booleans())
+@given(
+    events=st.lists(EVENT, min_size=1, max_size=40),
+    batch=st.integers(1, 7),
+    holds=st.sampled_from(["positive", "all", "labelled"]),
+)
 def test_a_history_is_what_the_user_did_strictly_earlier_wherever_the_batches_are_cut(
     events: list[tuple[int, int, int, int | None]],
     batch: int,
-    positive: bool,
+    holds: str,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BATCH", batch)
-    rows = load(tmp_path_factory.mktemp("rows") / "d", events, history="positive" if positive else "all")
+    rows = load(tmp_path_factory.mktemp("rows") / "d", events, history=holds)
     said = list(zip(rows.users, rows.items, rows.timestamps, rows.labels, strict=True))
     for place, (user, item, time, _) in enumerate(said):
-        earlier = [one for one in said if one[0] == user and one[2] < time and (one[3] == 1 or not positive)]
+        earlier = [one for one in said if one[0] == user and one[2] < time and (one[3] == 1 or holds != "positive")]
         span = slice(rows.begins[place], rows.ends[place])
         assert sorted(rows.past[span]) == sorted(one[1] for one in earlier)
         train = [one for one in said if one[1] == item and one[2] < min(time, 4)]
@@ -49,6 +54,10 @@ def test_a_history_is_what_the_user_did_strictly_earlier_wherever_the_batches_ar
         levels = {(one[1], one[2]): rows.values["event_views_level"][number] for number, one in enumerate(said)}
         seen = sorted(zip(rows.past[span], rows.past_values["event_views_level"][span], strict=True))
         assert seen == sorted((one[1], levels[one[1], one[2]]) for one in earlier)
+        if holds == "labelled":
+            told = sorted(zip(rows.past[span], rows.past_values["event_label"][span], strict=True))
+            assert told == sorted((one[1], 1 + one[3]) for one in earlier)
+    assert not rows.values.get("event_label", np.zeros(1)).any()
 
 
 def test_levels_count_powers_of_two_up_to_ten() -> None:
@@ -92,6 +101,23 @@ def test_the_files_of_columns_go_with_the_last_array(tmp_path: Path) -> None:
     assert folder.is_dir()
     del kept
     assert not folder.exists()
+
+
+def test_the_memory_of_reading_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row with its history takes some hundred bytes on disk, and may take two of memory: flags of whole columns."""
+    monkeypatch.setattr(module, "BATCH", 1000)
+    peaks, counts = [], (5_000, 25_000)
+    for count in counts:
+        place = np.arange(count)
+        columns = {"user": place // 5, "item": place % 7, "label": place % 2, "history": [[1, 2, 3]] * count}
+        dataset = write_rows(tmp_path / str(count), columns, {"given": place % 3})
+        load_rows(dataset, "given", RowsConfig())  # compiled and imported, what is
+        tracemalloc.start()
+        rows = load_rows(dataset, "given", RowsConfig())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert rows.past[rows.begins[-1] : rows.ends[-1]].tolist() == [1, 2, 3]
+    assert peaks[1] - peaks[0] < 2 * (counts[1] - counts[0])
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

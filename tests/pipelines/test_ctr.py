@@ -34,3 +34,15 @@ def test_a_model_that_learns_from_no_rows_is_refused(tmp_path: Path) -> None:
     given = {"source": str(tmp_path), "preset": "ctr", "settings": settings, "seed": 0, "controls": True}
     with pytest.raises(ConfigError, match="sasrec: learns from no labelled rows; take din"):
         ctr.check(given)
+
+
+def test_the_published_preset_has_texts_embedded_by_openai_and_without_a_key_by_minilm() -> None:
+    configs = configure("mmctr", {}, False, ctr.STAGES)
+    texts = configs["embed_text"]
+    assert (texts["encoder"]["name"], texts["encoder"]["dimensions"], texts["fallback"]["name"]) == (
+        "openai",
+        1024,
+        "minilm",
+    )
+    assert configs["embed_image"]["encoder"]["name"] == "open_clip"
+    assert {configs[stage]["training"]["schedule"] for stage in ("quantize", "finetune")} == {"plateau"}

@@ -1,7 +1,8 @@
-"""A small DIN with weights and rows from formulas, and any case in the form that the benchmark's peer reads."""
+"""Small models of rows with weights and rows from formulas, and any DIN in the form that the benchmark's peer reads."""
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +14,28 @@ from modalrec.data.features import Bag, Features, Field
 from modalrec.data.rows import Rows
 from modalrec.recommenders import ItemSpace
 from modalrec.recommenders._row_space import RowSpace
-from modalrec.recommenders.din import Din, DinConfig
+from modalrec.recommenders._rows import RowModel
+from modalrec.recommenders.din import Din
+from modalrec.recommenders.target_transformer import TargetTransformer
 
+M = TypeVar("M", bound=RowModel)
 ITEMS, ROWS, BATCH, HISTORY, RATE = 9, 24, 6, 5, 0.02
 
 
 def small_case() -> tuple[Din, Rows]:
-    """Nine items with a level and tags, 24 rows with histories of none to seven items, weights from sines."""
+    """A DIN and its rows."""
+    settings = {"width": 3, "attention": [5, 4], "layers": [6, 4], "dropout": 0.0, "tables": "adam", "history": HISTORY}
+    return _with_waves(Din, settings, 0.8)
+
+
+def small_target_case() -> tuple[TargetTransformer, Rows]:
+    """A target transformer and its rows."""
+    sizes = {"width": 2, "heads": 2, "feedforward": 7, "last": 3, "crosses": 2, "layers": [6, 4], "head": [5, 3]}
+    return _with_waves(TargetTransformer, {**sizes, "attention_dropout": 0.0, "dropout": 0.0, "history": HISTORY}, 0.5)
+
+
+def small_rows() -> Rows:
+    """Nine items with a level and tags, 24 rows with histories of none to seven items."""
     place = np.arange(ROWS)
     lengths = place * 5 % 8
     ends = np.cumsum(lengths)
@@ -30,7 +46,7 @@ def small_case() -> tuple[Din, Rows]:
         .with_field(Field("level", "item", "category", 5, popularity=True), (1 + np.arange(ITEMS) % 4).astype(np.int32))
         .with_field(Field("tags", "item", "bag", 5), tags)
     )
-    rows = Rows(
+    return Rows(
         users=place.astype(np.int32),
         items=(place * 4 % ITEMS).astype(np.int32),
         labels=(place % 3 == 0).astype(np.int8),
@@ -43,21 +59,29 @@ def small_case() -> tuple[Din, Rows]:
         split_name="given",
         features=features,
     )
-    names = [f"i{item}" for item in range(ITEMS)]
-    space = RowSpace.of(ItemSpace(names, names), [f"u{row}" for row in place], rows)
-    settings = {"width": 3, "attention": [5, 4], "layers": [6, 4], "dropout": 0.0, "tables": "adam", "history": HISTORY}
-    model = Din(resolve(DinConfig, settings), space)
+
+
+def _with_waves(plugin: type[M], settings: dict[str, Any], height: float) -> tuple[M, Rows]:
+    """A model of `small_rows` with weights from sines of this height."""
+    rows, names = small_rows(), [f"i{item}" for item in range(ITEMS)]
+    space = RowSpace.of(ItemSpace(names, names), [f"u{row}" for row in range(ROWS)], rows)
+    model = plugin(resolve(plugin.Config, settings), space)
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             waves = torch.sin(0.37 * torch.arange(parameter.numel(), dtype=torch.float64) ** 2 + number)
-            parameter.copy_(0.8 * waves.reshape(parameter.shape))
+            parameter.copy_(height * waves.reshape(parameter.shape))
         for table in model.fields.tables.values():
             table.weight[0] = 0.0
     return model, rows
 
 
-def write_case(folder: Path, model: Din, rows: Rows, places: NDArray[np.int64], batch: int, rate: float) -> None:
-    """Writes a model and its rows as `case.npz` for `_ctr_peer.py`: items from 1, histories padded with 0 in front."""
+def write_case(
+    folder: Path, model: Din, rows: Rows, places: NDArray[np.int64], batch: int, rate: float, asked: int = 0
+) -> None:
+    """Writes a model and its rows as `case.npz` for `_ctr_peer.py`: items from 1, histories padded with 0 in front.
+
+    The last `asked` rows are for prediction alone.
+    """
     length = model.config.history
     lengths = np.minimum(rows.ends[places] - rows.begins[places], length)
     history = np.zeros((len(places), length), np.int64)
@@ -71,6 +95,7 @@ def write_case(folder: Path, model: Din, rows: Rows, places: NDArray[np.int64], 
         "label": rows.labels[places].astype(np.float32),
         "batch": batch,
         "rate": rate,
+        "asked": asked,
         "attention": json.dumps(model.config.attention),
         "layers": json.dumps(model.config.layers),
     }

@@ -25,6 +25,8 @@ def refused(settings: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
 def test_every_preset_is_right_and_what_it_resolves_to_is_what_stages_take(preset: str) -> None:
+    if load_preset(preset).get("quantize", {}).get("form") == "groups" and "finetune" not in load_preset(preset):
+        preset = f"ctr+{preset}"  # codes for models of clicks, of which they name none
     finetune = load_preset(preset).get("finetune", {})
     rows = finetune.get("recommender", {}).get("name") == "din"
     recipe = ctr.STAGES if rows else sessions.STAGES if "session" in finetune.get("split", "") else ()
@@ -129,3 +131,8 @@ def test_towers_need_both_modalities() -> None:
     assert "quantize.towers: 'separate' needs both" in refused(
         {"quantize.towers": "separate", "embed_image.skip": True}
     )
+
+
+def test_code_groups_are_for_models_of_clicks() -> None:
+    assert "quantize.form: 'groups' are features of items" in refused({"quantize.form": "groups"})
+    assert configure("ctr", {}, stages=["ingest", "quantize", "finetune", "evaluate"])["quantize"]["form"] == "groups"

@@ -13,6 +13,7 @@ from modalrec.errors import TrainingError
 from modalrec.run import Run
 from modalrec.training.batches import Batches, shuffled_plan
 from modalrec.training.loop import TrainingConfig, fit
+from modalrec.training.steps import Done, GradientSteps
 from tests.training.killed import train
 
 QUIET = Run("test", device="cpu", quiet=True)
@@ -93,6 +94,28 @@ def test_rate_warms_up_and_falls_to_zero() -> None:
     sizes = np.abs(np.diff(moves))
     assert sizes[0] < sizes[10] < sizes[19]
     assert sizes[-1] < 0.01 * sizes.max()
+
+
+def test_rate_falls_tenfold_after_each_epoch_that_is_no_better_but_not_below_the_lowest() -> None:
+    """As FuxiCTR's: 1e-4 before the epochs 1 to 3, then 1e-5 and, twice, 1e-6."""
+    model, measured, rates = Line(), iter([0.1, 0.2, 0.2, 0.1, 0.3, 0.1]), []
+
+    class Watched(GradientSteps):
+        def step(self, batch: dict[str, torch.Tensor], rate: float) -> Done:
+            rates.append(rate)
+            return super().step(batch, rate)
+
+    model.steps = lambda config, seed, team: Watched(model, 0.0, 1.0)  # type: ignore[method-assign, attr-defined]
+    fit(
+        model,
+        Points(),
+        config=config(epochs=6, schedule="plateau", learning_rate=1e-4),
+        run=QUIET,
+        fingerprint="x",
+        validate=lambda: {"auc": next(measured)},
+        monitor="auc",
+    )
+    assert rates[::8] == pytest.approx([1e-4, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6])
 
 
 @pytest.mark.parametrize(("step", "name"), [(1, "SIGKILL"), (7, "SIGKILL"), (12, "SIGTERM")])

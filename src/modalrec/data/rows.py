@@ -35,12 +35,13 @@ class RowsConfig(Config):
     """What becomes of rows when they are read.
 
     Attributes:
-        history: Where the source gives no histories, a history holds what the user liked (label 1) or all it did.
+        history: Where the source gives no histories, a history holds what the user liked (label 1), all it did, or all
+            with the label of each as a feature, `event_label`; that of the row itself is unknown.
         popularity: Where the dataset's features do not tell how popular an item is, and times are known, count the
             item's train events strictly before each row, all of them and the liked ones, as levels from 0 to 10.
     """
 
-    history: Literal["positive", "all"] = "positive"
+    history: Literal["positive", "all", "labelled"] = "positive"
     popularity: bool = True
 
 
@@ -156,6 +157,8 @@ def load_rows(dataset: Path, split: str, config: RowsConfig, with_valid: bool = 
             part = np.where(in_full(part), TRAIN, part) if with_valid else part
             reader.add({name: batch.column(name) for name in wanted}, part)
     rows = reader.finish(n_users, n_items, split, load_features(dataset, n_items, n_users))
+    if config.history == "labelled" and reader.keeps == "all":
+        rows = _with_labels(rows, columns)
     told = any(field.popularity for field in rows.features.fields)
     return _with_popularity(rows, columns, reader.keeps) if config.popularity and not told else rows
 
@@ -224,6 +227,21 @@ class _Reader:
         if np.isnan(found["ratings"]).all():
             found["ratings"] = None
         return Rows(**found, n_users=n_users, n_items=n_items, split_name=split, features=features)
+
+
+def _with_labels(rows: Rows, columns: Columns) -> Rows:
+    """Adds the label of every event of a history, 1 more than it is: 0 is unknown, as that of the row itself."""
+    added = Field("label", "event", "category", 3)
+    for begin in range(0, len(rows), BATCH):
+        labels = rows.labels[begin : begin + BATCH]
+        columns.append("unlabelled", np.zeros(len(labels)), np.uint8)
+        columns.append("past_label", labels + 1, np.uint8)
+    return replace(
+        rows,
+        features=rows.features.with_field(added),
+        values={**rows.values, added.key: columns.read("unlabelled")},
+        past_values={**rows.past_values, added.key: columns.read("past_label")},
+    )
 
 
 def _with_popularity(rows: Rows, columns: Columns, keeps: str) -> Rows:

@@ -131,25 +131,40 @@ def roc(labels_E: Labels, scores_E: Scores, points: int = 200) -> Roc:
 def auc_interval(
     users_E: NDArray[np.int32], labels_E: Labels, scores_E: Scores, rng: np.random.Generator, samples: int
 ) -> Interval:
-    """The 95 % interval of the AUC over users, who are resampled whole: rows of one are not independent."""
+    """The 95 % interval of the AUC over users; NaN where no resample has rows of both kinds."""
+    drawn = resampled_aucs(users_E, labels_E, scores_E, rng, samples)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(low), float(high))
+
+
+def resampled_aucs(
+    users_E: NDArray[np.int32], labels_E: Labels, scores_E: Scores, rng: np.random.Generator, samples: int
+) -> NDArray[np.float64]:
+    """The AUC over users who are resampled whole, since rows of one are not independent.
+
+    Equal users and equal states of the generator draw the same, so that two models can be compared draw by draw.
+
+    Returns:
+        [S], NaN where a resample lacks one of the labels; empty without rows.
+    """
     users = np.unique(users_E, return_inverse=True)[1]
     n_users = int(users.max(initial=-1)) + 1
     order = np.argsort(scores_E, kind="stable")
     group = np.cumsum(_changes(scores_E[order])) - 1
     positive, users = labels_E[order] == 1, users[order]
-    drawn = []
-    for _ in range(samples if n_users else 0):
+    drawn = np.full(samples if n_users else 0, np.nan)
+    for sample in range(len(drawn)):
         weights = np.bincount(rng.integers(n_users, size=n_users), minlength=n_users)[users].astype(np.float64)
         positive_G = np.bincount(group, weights * positive)
         negative_G = np.bincount(group, weights * ~positive)
         below_G = np.cumsum(negative_G) - negative_G
         pairs = positive_G.sum() * negative_G.sum()
         if pairs:
-            drawn.append((positive_G * (below_G + negative_G / 2)).sum() / pairs)
-    if not drawn:
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(low), float(high))
+            drawn[sample] = (positive_G * (below_G + negative_G / 2)).sum() / pairs
+    return drawn
 
 
 def _groups(labels_E: Labels, scores_E: Scores) -> tuple[NDArray[np.int64], ...]:

@@ -113,6 +113,12 @@ def _contradictions(resolved: Mapping[str, Resolved]) -> list[str]:
     both = quantize.get("towers", "fused") != "fused" and quantize["form"] == "semantic_id"
     if both and skipped:
         problems.append(f"quantize.towers: {quantize['towers']!r} needs both modalities, and one is skipped; use fused")
+    named = finetune["recommender"]["name"]
+    if quantize.get("form") == "groups" and "codes" in discover("recommenders")[named].needs:
+        problems.append(
+            f"quantize.form: 'groups' are features of items for models of clicks, and {named} names items by semantic "
+            "IDs; take semantic_id"
+        )
     for stage in stages:
         split = resolved[stage]["split"]
         if split != finetune["split"]:
