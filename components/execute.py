@@ -41,6 +41,7 @@ CONFIGS = (
     "finetune_temporal",
     "finetune_without_popularity",
     "finetune_without_codes",
+    "finetune_without_content",
 )
 """Outputs of `configure`, in the order of its signature: the stages, the search, then the control runs."""
 

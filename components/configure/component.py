@@ -25,6 +25,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune_temporal", str),
         ("finetune_without_popularity", str),
         ("finetune_without_codes", str),
+        ("finetune_without_content", str),
         ("text_parts", list),
         ("image_parts", list),
     ],
@@ -56,6 +57,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         finetune_temporal: Configuration of finetune on the temporal split, as JSON.
         finetune_without_popularity: Configuration of finetune without fields of popularity, as JSON.
         finetune_without_codes: Configuration of finetune without the items' codes, as JSON.
+        finetune_without_content: Configuration of finetune without texts and pictures, as JSON.
         text_parts: Numbers of the parts that embed_text is run in.
         image_parts: Numbers of the parts that embed_image is run in.
     """

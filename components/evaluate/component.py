@@ -26,6 +26,7 @@ def evaluate(
     temporal: Input[ModalrecModel] = None,
     without_popularity: Input[ModalrecModel] = None,
     without_codes: Input[ModalrecModel] = None,
+    without_content: Input[ModalrecModel] = None,
 ) -> None:
     """Rank the whole catalogue for every test user, beside baselines, and write the report.
 
@@ -48,6 +49,7 @@ def evaluate(
         temporal: The model trained on the temporal split.
         without_popularity: The model of rows without fields that tell how popular an item is.
         without_codes: The model of rows without the items' codes.
+        without_content: The model of rows without the vectors of texts and pictures.
     """
     from components.execute import execute
 
@@ -68,6 +70,7 @@ def evaluate(
             "temporal": temporal,
             "without_popularity": without_popularity,
             "without_codes": without_codes,
+            "without_content": without_content,
         },
         outputs={"evaluation": evaluation},
         metrics=metrics,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalrec.data.splits import TEST, TRAIN, UNUSED, VALID, cold_items, leave_one_out, temporal
+from modalrec.data.splits import TEST, TRAIN, UNUSED, VALID, cold_items, fold, leave_one_out, new_items, temporal
 from modalrec.errors import ConfigError
 
 lengths = st.lists(st.integers(1, 7), min_size=1, max_size=12)
@@ -69,3 +69,26 @@ def test_equal_times_are_refused_with_the_way_out():
         temporal(np.full(100, 7), 0.1, 0.1)
     with pytest.raises(ConfigError, match="must be above 0"):
         temporal(np.zeros(0, np.int64), 0.1, 0.1)
+
+
+@given(st.integers(20, 80), st.integers(2, 6), st.floats(0.1, 0.4))
+def test_folds_cover_the_rows_once_and_validation_is_of_the_others(n, folds, share):
+    parts = [fold(n, folds, number, share, np.random.default_rng(7)) for number in range(folds)]
+    assert np.sum([part == TEST for part in parts], axis=0).tolist() == [1] * n
+    for part in parts:
+        assert (part == VALID).sum() == round((part != TEST).sum() * share)
+    with pytest.raises(ConfigError, match=f"fold={folds} of folds={folds}"):
+        fold(n, folds, folds, share, np.random.default_rng(7))
+
+
+@given(st.integers(0, 5), st.floats(0.05, 0.2))
+def test_rows_of_new_items_are_in_no_training(seed, share):
+    items = np.random.default_rng(seed).integers(0, 40, 400).astype(np.int32)
+    split, held_out = new_items(items, 40, share, 0.1, 0.2, np.random.default_rng(seed))
+    assert len(held_out) == round(share * 40)
+    assert (split[np.isin(items, held_out)] == TEST).all()
+    unseen = np.setdiff1d(items, items[split == TRAIN])
+    assert len(unseen) >= 2 * len(held_out), "as many are new to validation"
+    assert (split[np.isin(items, unseen)] != TRAIN).all()
+    warm = ~np.isin(items, unseen)
+    assert {TRAIN, VALID, TEST} == set(split[warm])

@@ -18,7 +18,7 @@ from tests.manifests.rendering import with_components
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "manifests" / "katib").glob("*.yaml"))
-MODELS = {"rqvae", "sasrec", "encoder_decoder", "encoder_retrieve", "mp4sr", "din"}
+MODELS = {"rqvae", "sasrec", "encoder_decoder", "encoder_retrieve", "mp4sr", "din", "dlrm"}
 SESSIONS = {
     f"gru4rec-{loss}-{mode}" for loss in ("cross-entropy", "bpr-max") for mode in ("constrained", "separate", "none")
 }

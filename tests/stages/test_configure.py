@@ -6,11 +6,15 @@ from modalrec.config import PRESETS, dump, load_preset, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
 from modalrec.stages.configure import configure
-from pipelines import ctr
+from pipelines import ctr, rating
 from pipelines import session as sessions
 
 CONTROLS = {"scratch", "pretrain_shuffled", "finetune_shuffled", "pretrain_temporal", "finetune_temporal"}
-ABLATIONS = {"finetune_without_popularity", "finetune_without_codes"}
+ABLATIONS = {
+    "din": {"finetune_without_popularity", "finetune_without_codes"},
+    "dlrm": {"finetune_without_content"},
+}
+OF_ROWS = {"din": ctr.STAGES, "dlrm": rating.STAGES}
 
 
 def epochs(configs: dict[str, dict[str, Any]]) -> dict[str, int]:
@@ -28,12 +32,13 @@ def test_every_preset_is_right_and_what_it_resolves_to_is_what_stages_take(prese
     if load_preset(preset).get("quantize", {}).get("form") == "groups" and "finetune" not in load_preset(preset):
         preset = f"ctr+{preset}"  # codes for models of clicks, of which they name none
     finetune = load_preset(preset).get("finetune", {})
-    rows = finetune.get("recommender", {}).get("name") == "din"
-    recipe = ctr.STAGES if rows else sessions.STAGES if "session" in finetune.get("split", "") else ()
+    name = finetune.get("recommender", {}).get("name")
+    recipe = OF_ROWS.get(name) or (sessions.STAGES if "session" in finetune.get("split", "") else ())
+    ablations = ABLATIONS.get(name, set())
     configs = configure(preset, {}, stages=recipe)
-    assert set(configs) == ({*recipe, *(ABLATIONS if rows else ())} or {*STAGES, *CONTROLS})
+    assert set(configs) == ({*recipe, *ablations} or {*STAGES, *CONTROLS})
     for name, config in configs.items():
-        control = name == "scratch" or name in ABLATIONS
+        control = name == "scratch" or name in ablations
         stage = "finetune" if control else name.partition("_shuffled")[0].partition("_temporal")[0]
         assert dump(resolve(load_stage(stage)[1], config)) == config, "every default is written out"
 

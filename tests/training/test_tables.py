@@ -120,3 +120,16 @@ def test_nothing_of_a_step_that_is_not_finite_is_kept() -> None:
     with pytest.raises(TrainingError, match="loss nan"):
         steps.step({"id": torch.tensor([0]), "label": torch.tensor([torch.nan])}, 0.1)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+def test_row_adagrad_of_a_dense_gradient_is_that_of_a_sparse_one() -> None:
+    found = {}
+    for sparse in (True, False):
+        model = Small(sparse)
+        steps = TableSteps(model, [model.table], CONFIG, "row_adagrad", 0.0, scale=3.0, whole=True)
+        for batch in batches():
+            steps.step(batch, 0.1)
+        found[sparse] = model
+    torch.testing.assert_close(found[True].table.weight, found[False].table.weight)
+    torch.testing.assert_close(found[True].line.weight, found[False].line.weight)
+    assert torch.equal(found[False].table.weight[5:], Small(True).table.weight[5:])

@@ -18,6 +18,7 @@ from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, check_columns, read_
 from modalrec.config import Config
 from modalrec.data.columns import Columns
 from modalrec.data.features import Features, Field, load_features
+from modalrec.data.moments import FIELDS, Moments
 from modalrec.data.popularity import LEVELS, TrainCounts, level
 from modalrec.data.splits import TRAIN, in_full
 from modalrec.errors import ConfigError, DataError
@@ -39,10 +40,12 @@ class RowsConfig(Config):
             with the label of each as a feature, `event_label`; that of the row itself is unknown.
         popularity: Where the dataset's features do not tell how popular an item is, and times are known, count the
             item's train events strictly before each row, all of them and the liked ones, as levels from 0 to 10.
+        moments: Where times are known, add what is known at the moment of each row; see `modalrec.data.moments`.
     """
 
     history: Literal["positive", "all", "labelled"] = "positive"
     popularity: bool = True
+    moments: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,12 @@ class Rows:
         rows = np.flatnonzero((self.split == part) & (self.labels == HIDDEN))
         return rows if self.row_ids is None else rows[np.argsort(self.row_ids[rows], kind="stable")]
 
+    def moments(self) -> Moments | None:
+        """What can tell of any user and item at any time, or None where times are not known."""
+        if self.timestamps is None:
+            return None
+        return Moments(self.users, self.items, self.timestamps, self.split == TRAIN)
+
     def trained_users(self) -> NDArray[np.bool_]:
         """[n_users] which users have a train row."""
         found = np.zeros(self.n_users, bool)
@@ -160,7 +169,9 @@ def load_rows(dataset: Path, split: str, config: RowsConfig, with_valid: bool = 
     if config.history == "labelled" and reader.keeps == "all":
         rows = _with_labels(rows, columns)
     told = any(field.popularity for field in rows.features.fields)
-    return _with_popularity(rows, columns, reader.keeps) if config.popularity and not told else rows
+    if config.popularity and not told:
+        rows = _with_popularity(rows, columns, reader.keeps)
+    return _with_moments(rows, columns) if config.moments else rows
 
 
 class _Reader:
@@ -262,6 +273,23 @@ def _with_popularity(rows: Rows, columns: Columns, keeps: str) -> Rows:
         features = features.with_field(added)
         values[added.key], past_values[added.key] = columns.read(name), columns.read(f"past_{name}")
     return replace(rows, features=features, values=values, past_values=past_values)
+
+
+def _with_moments(rows: Rows, columns: Columns) -> Rows:
+    """Adds the fields of `modalrec.data.moments`."""
+    moments = rows.moments()
+    if moments is None or rows.timestamps is None:
+        return rows
+    for begin in range(0, len(rows), BATCH):
+        part = slice(begin, begin + BATCH)
+        for key, values in moments.at(rows.users[part], rows.items[part], rows.timestamps[part]).items():
+            columns.append(key, values, np.float32)
+    features = rows.features
+    for one in FIELDS:
+        features = features.with_field(one)
+    return replace(
+        rows, features=features, values={**rows.values, **{one.key: columns.read(one.key) for one in FIELDS}}
+    )
 
 
 def _filled(values: NDArray[np.int64], flags: NDArray[np.bool_], before: int) -> NDArray[np.int64]:

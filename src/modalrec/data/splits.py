@@ -88,6 +88,70 @@ def random(n: int, valid_share: float, test_share: float, rng: np.random.Generat
     return rng.permutation(split)
 
 
+def fold(n: int, folds: int, number: int, valid_share: float, rng: np.random.Generator) -> NDArray[np.int8]:
+    """One of K random folds is for test, whatever the rows' times; a share of the other rows for validation.
+
+    With the same generator the folds of all numbers are disjoint and cover the rows: cross-validation, one at a time.
+
+    Args:
+        n: Rows.
+        folds: K.
+        number: Which fold, from 0.
+        valid_share: Share of the rows that are not for test.
+        rng: Draws the folds, and then the validation part.
+
+    Raises:
+        ConfigError: There is no such fold, or a part is left without rows.
+    """
+    if not 0 <= number < folds <= n:
+        raise ConfigError(
+            f"folds: fold={number} of folds={folds} with {n:,} rows; take 0 to {folds - 1} of at most {n:,}"
+        )
+    order = rng.permutation(n)
+    split = np.full(n, TRAIN, np.int8)
+    split[order[number::folds]] = TEST
+    others = np.flatnonzero(split == TRAIN)
+    count = round(len(others) * valid_share)
+    if not 0 < count < len(others):
+        raise ConfigError(f"folds: valid_share={valid_share:g} of {len(others):,} rows leaves a part empty; change it")
+    split[rng.permutation(others)[:count]] = VALID
+    return split
+
+
+def new_items(
+    items: NDArray[np.int32],
+    n_items: int,
+    share: float,
+    valid_share: float,
+    test_share: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """A random split with items that training has never met: all their rows are for test, or all for validation.
+
+    Args:
+        items: [E] item of every row.
+        n_items: Size of the catalogue.
+        share: Of the items, to be held out for test, and as many for validation.
+        valid_share: Share of the rows of the other items.
+        test_share: Share of the rows of the other items.
+        rng: Draws both.
+
+    Returns:
+        The split of every row, and the items that are held out for test, ascending.
+
+    Raises:
+        ConfigError: A part is left without rows.
+    """
+    count = round(share * n_items)
+    drawn = rng.permutation(n_items)
+    split = random(len(items), valid_share, test_share, rng)
+    for part, chosen in ((TEST, drawn[:count]), (VALID, drawn[count : 2 * count])):
+        split[np.isin(items, chosen)] = part
+    if not (split == TRAIN).any():
+        raise ConfigError(f"new_items: cold_share={share:g} leaves no row for training; lower it")
+    return split, np.sort(drawn[:count])
+
+
 def given(roles: NDArray[np.int8], parts: tuple[str, ...]) -> NDArray[np.int8]:
     """The parts that rows came in as a split: `train`, `valid`, and every other as test.
 

@@ -15,6 +15,7 @@ from modalrec.evaluation.ctr import (
     calibration,
     calibration_error,
     log_loss,
+    precision,
     roc,
     user_auc,
 )
@@ -23,7 +24,7 @@ from modalrec.evaluation.results import HEADLINE
 
 # E measured rows.
 
-MEASURED = ("auc", "user_auc", "log_loss", "calibration_error")
+MEASURED = ("auc", "user_auc", "log_loss", "precision", "calibration_error")
 """The metrics of every row."""
 PRIOR = 5.0
 """Rows of the average item that an item's own rate is smoothed with."""
@@ -82,6 +83,7 @@ def summarise_clicks(
     if role not in SCORES_ONLY:
         curve = calibration(labels, said_E, bins)
         metrics |= {"log_loss": log_loss(labels, said_E), "calibration_error": calibration_error(curve)}
+        metrics["precision"] = precision(labels, said_E)
         metrics["mean_said"] = float(said_E.mean(dtype=np.float64)) if len(said_E) else float("nan")
     return ClickResult(
         role,

@@ -92,6 +92,12 @@ def log_loss(labels_E: Labels, probabilities_E: Scores) -> float:
     return float(-np.log(np.where(labels_E == 1, said, 1 - said)).mean()) if len(said) else float("nan")
 
 
+def precision(labels_E: Labels, probabilities_E: Scores, threshold: float = 0.5) -> float:
+    """The share of clicks among the rows that are given at least the threshold; NaN without any."""
+    chosen = probabilities_E >= threshold
+    return float((labels_E[chosen] == 1).mean()) if chosen.any() else float("nan")
+
+
 def calibration(labels_E: Labels, probabilities_E: Scores, bins: int = 10) -> list[Bin]:
     """What was said and what came, in bins of about as many rows each; equal probabilities share a bin."""
     cuts = np.linspace(0, 1, bins + 1)[1:-1]

@@ -3,11 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from modalrec.data.moments import Moments
 from modalrec.data.rows import Rows
 from modalrec.errors import TrainingError
 from modalrec.recommenders._rows import RowModel
 from modalrec.run import Run
-from modalrec.training.rows import collate
+from modalrec.training.rows import Batch, collate, to_tensor
 
 
 def predict(
@@ -40,3 +41,23 @@ def predict(
             "with a smaller learning rate"
         )
     return said
+
+
+def predict_catalogue(model: RowModel, rows: Rows, place: int, moments: Moments | None) -> NDArray[np.float32]:
+    """What a model that ranks (`RowModel.ranks`) says [N] of a row's user and every item, at the time of the row.
+
+    Args:
+        model: The model.
+        rows: All rows.
+        place: The row; its item and label are not looked at.
+        moments: What is known at any time, where the rows have its fields.
+    """
+    n = rows.n_items
+    users, items = np.full(n, rows.users[place]), np.arange(n, dtype=np.int32)
+    values = {one.key: np.full(n, rows.values[one.key][place]) for one in rows.features.of("row")}
+    if moments is not None and rows.timestamps is not None:
+        values |= moments.at(users, items, np.full(n, rows.timestamps[place]))
+    device = next(model.parameters()).device
+    batch: Batch = {"user": to_tensor(users), "item": to_tensor(items), "target": to_tensor(items)}
+    batch |= {name: to_tensor(given) for name, given in values.items()}
+    return model.eval().predict({name: given.to(device) for name, given in batch.items()}).cpu().numpy()

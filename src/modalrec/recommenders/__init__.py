@@ -81,9 +81,12 @@ class ItemSpace:
         if self.codes is not None:
             columns["semantic_id"] = list(self.codes)
         pq.write_table(pa.table(columns), folder / "items.parquet")
+        return {"codebook_sizes": list(self.codebook_sizes), "vector_lengths": self.vector_lengths()}
+
+    def vector_lengths(self) -> dict[str, int]:
+        """Lengths of the vectors of texts and pictures, of those that there are."""
         lists = {"text": self.text, "image": self.image}
-        lengths = {name: found.dimension for name, found in lists.items() if found is not None}
-        return {"codebook_sizes": list(self.codebook_sizes), "vector_lengths": lengths}
+        return {name: found.dimension for name, found in lists.items() if found is not None}
 
     @classmethod
     def read(cls, folder: Path, written: Mapping[str, Any]) -> "ItemSpace":
@@ -91,11 +94,16 @@ class ItemSpace:
         table = pq.read_table(folder / "items.parquet")
         codes = np.stack(table["semantic_id"].to_numpy()) if "semantic_id" in table.column_names else None
         names, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
-        lengths = written.get("vector_lengths", {})
-        text, image = (
-            VectorLists.left_out(len(names), lengths[name]) if name in lengths else None for name in ("text", "image")
-        )
+        text, image = lists_left_out(len(names), written.get("vector_lengths", {}))
         return cls(names, titles, codes, tuple(written["codebook_sizes"]), None, text, image)
+
+
+def lists_left_out(n_items: int, lengths: Mapping[str, int]) -> tuple[VectorLists | None, VectorLists | None]:
+    """What a loaded model knows of the vectors of texts and of pictures that it was trained with: their lengths."""
+    text, image = (
+        VectorLists.left_out(n_items, lengths[name]) if name in lengths else None for name in ("text", "image")
+    )
+    return text, image
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,11 @@ class Model(nn.Module, ABC):
     def takes_new_items(cls, config: Any) -> bool:
         """Whether a model with these settings can score items that came after its training."""
         return False
+
+    @classmethod
+    def monitored_by(cls, settings: Mapping[str, Any]) -> str:
+        """What a model with these settings, of which some may be missing, is monitored by."""
+        return cls.monitored
 
     def settle(self) -> None:
         """Computes what serving needs besides the weights; is called before a trained model is saved."""

@@ -52,16 +52,18 @@ class Fields(nn.Module):
     Args:
         config: Which fields there are.
         space: Their values; they move with the module and are no part of its state.
+        numbers_apart: Numbers are no vectors but `numbers`.
 
     Attributes:
         item_fields: What an item's vector is joined from, in order; each has `config.width` numbers.
         row_fields: What a row has besides: fields of users and of rows.
+        number_fields: Numbers that are apart.
 
     Raises:
         ConfigError: `without` or `share` names what is no field.
     """
 
-    def __init__(self, config: FieldsConfig, space: RowSpace) -> None:
+    def __init__(self, config: FieldsConfig, space: RowSpace, numbers_apart: bool = False) -> None:
         super().__init__()
         self.config, self.scales = config, space.scales
         values = dict(space.features.values)
@@ -70,11 +72,14 @@ class Fields(nn.Module):
         if config.codes == "joined":
             given = _joined(given, values)
         kept = [one for one in given if not _left_out(one, config)]
-        self.item_fields = [one for one in kept if one.owner in ("item", "event")]
-        self.row_fields = [one for one in kept if one.owner in ("user", "row")]
+        self.number_fields = [one for one in kept if numbers_apart and one.kind == "number"]
+        as_vectors = [one for one in kept if one not in self.number_fields]
+        self.item_fields = [one for one in as_vectors if one.owner in ("item", "event")]
+        self.row_fields = [one for one in as_vectors if one.owner in ("user", "row")]
         self.tables = nn.ModuleDict()
         for one in kept:
-            self._add_table(one)
+            if one in as_vectors:
+                self._add_table(one)
             if one.owner in ("item", "user"):
                 self._add_values(one, values[one.key])
 
@@ -98,6 +103,18 @@ class Fields(nn.Module):
             return torch.zeros(len(batch["user"]), 0, device=batch["user"].device)
         return torch.cat([self._vector(one, batch, batch["user"]) for one in self.row_fields], 1)
 
+    def numbers(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """[B, 2 F] of the fields that are apart: each standardised, 0 where it is missing, and whether it is."""
+        targets = batch["item"][batch["target"]]
+        ids = {"item": targets, "user": batch["user"]}
+        found = [
+            self._standardised(one, self.get_buffer(f"{one.key}_values")[ids[one.owner]])
+            if one.owner in ids
+            else self._standardised(one, batch[one.key])
+            for one in self.number_fields
+        ]
+        return torch.cat(found, 1) if found else torch.zeros(len(targets), 0, device=targets.device)
+
     def table(self, one: Field) -> nn.Module:
         """The table of a field, its own or the one it shares."""
         return self.tables[self.config.share.get(one.key, one.key)]
@@ -112,12 +129,13 @@ class Fields(nn.Module):
         values = self.get_buffer(f"{one.key}_values")[ids] if given is None else given
         if one.kind == "codes":
             return mean_of_codes(values, table.weight)  # type: ignore[arg-type]
-        if one.kind == "number":
-            mean, deviation = self.scales[one.key]
-            missing = values.isnan()
-            scaled = ((values - mean) / deviation).masked_fill(missing, 0.0)
-            return table(torch.stack([scaled, missing.float()], 1))
-        return table(values)
+        return table(self._standardised(one, values) if one.kind == "number" else values)
+
+    def _standardised(self, one: Field, values: Tensor) -> Tensor:
+        mean, deviation = self.scales[one.key]
+        missing = values.isnan()
+        scaled = ((values - mean) / deviation).masked_fill(missing, 0.0)
+        return torch.stack([scaled, missing.float()], 1)
 
     def _add_table(self, one: Field) -> None:
         if one.key in self.config.share:

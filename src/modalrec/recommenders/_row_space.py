@@ -14,7 +14,7 @@ from modalrec.artifacts.codes import CodeGroup
 from modalrec.data.features import Bag, Features, Field, Values
 from modalrec.data.rows import Rows
 from modalrec.data.splits import TRAIN
-from modalrec.recommenders import ItemSpace
+from modalrec.recommenders import ItemSpace, lists_left_out
 
 ID = "id"
 """Field of owners that says which one it is: 0 for those that training has not seen."""
@@ -26,7 +26,8 @@ class RowSpace(ItemSpace):
 
     Attributes:
         features: Of items, users, events and rows; what no train row has is 0, the unknown category.
-        scales: By key of a number: mean and deviation over what training has seen.
+        scales: By key of a number: mean and deviation over what training has seen; `label` and `rating` are there too,
+            and `rating_range` holds the least and the greatest rating.
         user_ids: [n_users] names; a user's index is its place here.
     """
 
@@ -51,7 +52,7 @@ class RowSpace(ItemSpace):
         for owner, known in (("item", seen["item"]), ("user", seen["user"])):
             ids = np.where(known, np.cumsum(known), 0).astype(np.int32)
             features = features.with_field(Field(ID, owner, "category", int(known.sum()) + 1), ids)  # type: ignore[arg-type]
-        scales = {}
+        scales = _of_targets(rows)
         for one in rows.features.fields:
             values = rows.features.values.get(one.key)
             if values is None:
@@ -79,7 +80,8 @@ class RowSpace(ItemSpace):
             owned[one.owner][one.key] = _column(self.features.values[one.key])
         for owner, columns in owned.items():
             pq.write_table(pa.table(columns), folder / f"{owner}s.parquet")
-        return {"fields": [asdict(one) for one in self.features.fields], "scales": dict(self.scales)}
+        fields = [asdict(one) for one in self.features.fields]
+        return {"fields": fields, "scales": dict(self.scales), "vector_lengths": self.vector_lengths()}
 
     @classmethod
     def read(cls, folder: Path, written: Mapping[str, Any]) -> "RowSpace":
@@ -89,9 +91,13 @@ class RowSpace(ItemSpace):
         values = {
             one.key: _array(one, tables[one.owner][one.key].combine_chunks()) for one in fields if one.owner in tables
         }
+        names = tables["item"]["item_id"].to_pylist()
+        text, image = lists_left_out(len(names), written.get("vector_lengths", {}))
         return cls(
-            tables["item"]["item_id"].to_pylist(),
+            names,
             tables["item"]["title"].to_pylist(),
+            text=text,
+            image=image,
             features=Features(fields, values),
             scales={key: (float(mean), float(deviation)) for key, (mean, deviation) in written["scales"].items()},
             user_ids=tables["user"]["user_id"].to_pylist(),
@@ -108,6 +114,18 @@ def _known(one: Field, values: Values, seen_N: NDArray[np.bool_]) -> Values:
         return values
     known[values[seen_N]] = True
     return np.where(known[values], values, 0).astype(np.int32)
+
+
+def _of_targets(rows: Rows) -> dict[str, tuple[float, float]]:
+    """What training knows of labels and ratings as a whole."""
+    train = rows.split == TRAIN
+    found = {"label": _scale(rows.labels[train & (rows.labels >= 0)].astype(np.float32))}
+    if rows.ratings is not None:
+        ratings = rows.ratings[train]
+        found["rating"] = _scale(ratings)
+        there = ratings[~np.isnan(ratings)]
+        found["rating_range"] = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
+    return found
 
 
 def _scale(values: NDArray[Any]) -> tuple[float, float]:

@@ -40,15 +40,19 @@ class RowModelConfig(FieldsConfig):
 class RowModel(Model):
     """A model that is trained on rows and says a number of each: the probability of a click, or a rating.
 
-    A row model may rank the catalogue too, as a `Scorer`.
-
     Attributes:
         task: What it is trained on.
+        ranks: It looks at no history and at nothing of an item's events but the moment, so that it can be asked about
+            any item at any time.
         fields: The vectors of items, users and rows.
+        ablations: What else than single fields it can go without, so that a recipe can say what each is worth.
+        row_defaults: Where the defaults of `RowsConfig` do not suit it.
     """
 
     Space = RowSpace
     monitored = "auc"
+    ablations: ClassVar[tuple[str, ...]] = ("popularity", "codes")
+    row_defaults: ClassVar[dict[str, Any]] = {}
     training_defaults: ClassVar[dict[str, Any]] = {
         "epochs": 20,
         "batch_size": 1024,
@@ -59,13 +63,18 @@ class RowModel(Model):
         "patience": 2,
     }
     task: Task = "click"
+    ranks: ClassVar[bool] = False
     config: Any
     items: RowSpace
     fields: Fields
 
     def __init__(self, config: RowModelConfig, items: RowSpace) -> None:
         super().__init__(config, items)
-        self.fields = Fields(config, items)
+        self.fields = self.build_fields(config, items)
+
+    def build_fields(self, config: RowModelConfig, items: RowSpace) -> Fields:
+        """The vectors of items, users and rows."""
+        return Fields(config, items)
 
     @classmethod
     def edges(cls, config: RowModelConfig) -> frozenset[str]:
@@ -82,10 +91,12 @@ class RowModel(Model):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Log loss of clicks, or the mean squared error of ratings."""
-        said_B = self(batch)
+        return {"loss": self._error(self(batch), batch)}
+
+    def _error(self, said_B: Tensor, batch: Batch) -> Tensor:
         if self.task == "click":
-            return {"loss": F.binary_cross_entropy_with_logits(said_B, batch["label"])}
-        return {"loss": F.mse_loss(said_B, batch["label"])}
+            return F.binary_cross_entropy_with_logits(said_B, batch["label"])
+        return F.mse_loss(said_B, batch["label"])
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Tensor:

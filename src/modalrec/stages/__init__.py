@@ -26,6 +26,7 @@ EDGES = {
     "temporal": "model",
     "without_popularity": "model",
     "without_codes": "model",
+    "without_content": "model",
     "evaluation": "evaluation",
 }
 """From edge name to the kind of artifact. `source` is the user's own data and has no kind."""
@@ -83,7 +84,7 @@ STAGES = {
         optional=(
             *ABOUT_ITEMS,
             *("pretrained", "scratch", "shuffled", "temporal"),
-            *("without_popularity", "without_codes"),
+            *("without_popularity", "without_codes", "without_content"),
         ),
     ),
 }

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from modalrec.config import Config as BaseConfig
 from modalrec.evaluation.click_results import MEASURED
 from modalrec.evaluation.ranking import TieMode
+from modalrec.evaluation.rating_results import RATED
 
 Baseline = Literal["popularity", "item_knn", "content_nn", "item_knn_content"]
 AVERAGED = ("recall", "ndcg", "mrr")
@@ -18,13 +19,16 @@ class RowsEvaluation(BaseConfig):
 
     Attributes:
         bins: Of the calibration curve.
-        interval_samples: Resamples of the users behind the interval of the AUC.
+        interval_samples: Resamples of the users behind the interval of the AUC, or of the RMSE.
+        ranked_users: Of a model that can be asked about any item, rank the whole catalogue for so many users with a
+            liked test row, drawn at random; 0 for none.
         prediction_columns: Columns of `prediction.csv` beside ID, all with the prediction; what the challenge of
             MicroLens asks for by default. It is written where test rows have hidden labels.
     """
 
     bins: int = Field(10, ge=2, le=100)
     interval_samples: int = Field(200, ge=20)
+    ranked_users: int = Field(1000, ge=0)
     prediction_columns: tuple[str, ...] = Field(("Task1&2",), min_length=1)
 
 
@@ -53,10 +57,13 @@ class Config(BaseConfig):
         bootstrap_samples: Resamples of the users behind every interval.
         ties: Fail if ties decide more than 0.1 % of the headline's recall (saturated scores), or only report it.
         gallery_users: Users shown in the report.
-        rows: Of models of labelled rows, for which nothing else here but `split` and `primary_metric` counts.
+        rows: Of models of labelled rows, for which nothing else here but `split`, `primary_metric`, `cutoffs` and
+            `list_length` counts.
     """
 
-    split: Literal["leave_one_out", "cold_items", "temporal", "sessions", "given", "random"] = "leave_one_out"
+    split: Literal["leave_one_out", "cold_items", "temporal", "sessions", "given", "random", "folds", "new_items"] = (
+        "leave_one_out"
+    )
     targets: Literal["last", "every"] = "last"
     unseen_items: Literal["keep", "drop"] = "keep"
     cold_below: int = Field(1, ge=1)
@@ -92,7 +99,7 @@ class Config(BaseConfig):
     @model_validator(mode="after")
     def _primary_metric_is_measured(self) -> "Config":
         known = [f"{name}_{k}" for name in (*AVERAGED, "coverage") for k in self.cutoffs]
-        known += MEASURED
+        known += [*MEASURED, *RATED]
         if self.primary_metric and self.primary_metric not in known:
             near = difflib.get_close_matches(self.primary_metric, known, n=1)
             meant = f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 from modalrec.artifacts.files import write_json
 from modalrec.artifacts.manifest import Manifest, write_artifact
 from modalrec.config import dump, resolve
-from modalrec.data.rows import Rows, RowsConfig, load_rows
+from modalrec.data.rows import Rows, RowsConfig, Task, load_rows
 from modalrec.data.splits import TEST, VALID
 from modalrec.errors import ConfigError, DataError
 from modalrec.evaluation.click_results import ClickResult, baselines, summarise_clicks
 from modalrec.evaluation.predictions import predict
+from modalrec.evaluation.rating_baselines import baselines as rating_baselines
+from modalrec.evaluation.rating_results import RatingResult, summarise_ratings
+from modalrec.evaluation.report.ratings import build_rating_report
 from modalrec.evaluation.report.rows import RowContents, build_row_report
 from modalrec.evaluation.results import HEADLINE
 from modalrec.plugins import discover
@@ -24,9 +28,10 @@ from modalrec.recommenders import load_recommender
 from modalrec.recommenders._rows import RowModel
 from modalrec.run import Run
 from modalrec.stages._evaluate_config import Config
+from modalrec.stages._evaluate_rankings import Rankings
 from modalrec.stages.trained import Trained
 
-ABLATIONS = {"without_popularity": "popularity", "without_codes": "codes"}
+ABLATIONS = {"without_popularity": "popularity", "without_codes": "codes", "without_content": "content"}
 """From edge to what the model on it must go without."""
 PREDICTIONS = "prediction.csv"
 
@@ -47,7 +52,8 @@ def evaluate_rows(
 ) -> dict[str, float]:
     """Measures models on the test rows, or on the validation rows where all labels of the test rows are hidden.
 
-    Writes `metrics.json`, `predictions/*.parquet`, `roc.json`, `report.html`, and `prediction.csv` for the hidden rows.
+    Writes `metrics.json`, `predictions/*.parquet` and `report.html`; of clicks also `roc.json`, and `prediction.csv`
+    for the hidden rows. A model that can be asked about any item ranks the catalogue too, see `evaluation.row_ranking`.
 
     Args:
         folders: Inputs by edge.
@@ -68,8 +74,9 @@ def evaluate_rows(
     settings = resolve(RowsConfig, manifests[HEADLINE].config.get("rows") or {})
     with_valid = models[0].fit_on == "train_and_valid"
     rows = load_rows(folders["dataset"], config.split, settings, with_valid=with_valid)
-    places, part = _measurable(rows)
-    hidden = rows.hidden(TEST)
+    task = _task(models[0])
+    places, part = _measurable(rows, task)
+    hidden = rows.hidden(TEST) if task == "click" else places[:0]
     _check_numbers(rows, hidden, folders["dataset"])
     if not len(places) and not len(hidden):
         raise DataError(f"{folders['dataset']}: the split {config.split} has no labelled test or validation row")
@@ -78,43 +85,68 @@ def evaluate_rows(
     with write_artifact(
         evaluation, "evaluation", stage="evaluate", config=config, seed=run.seed, inputs=manifests
     ) as work:
-        results: dict[str, ClickResult] = {}
+        results: dict[str, Any] = {}
+        rankings = Rankings(rows, config, settings.moments, run)
         (work.folder / "predictions").mkdir()
 
         def add(role: str, said: NDArray[np.float32]) -> None:
-            results[role] = summarise_clicks(
-                role,
-                rows,
-                places,
-                said,
-                rng=run.rng("bootstrap", role),
-                samples=config.rows.interval_samples,
-                bins=config.rows.bins,
-            )
+            results[role] = _summarise(task, role, rows, places, said, config, run)
             work.statistics.update(results[role].flat())
             _write(work.folder / "predictions" / f"{role}.parquet", rows, places, said)
 
         for trained in models:
             model: RowModel = load_recommender(trained.folder, run.torch_device())
             add(trained.edge, predict(model, rows, places, run, what=f"predicting: {trained.edge.replace('_', ' ')}"))
+            rankings.add_model(trained.edge, model)
             if trained.edge == HEADLINE and len(hidden):
                 said = predict(model, rows, hidden, run, what="predicting hidden rows")
                 _write_csv(work.folder / PREDICTIONS, rows, hidden, said, config.rows.prediction_columns)
-        for role, said in baselines(rows, places).items():
-            add(role, said)
-        labels = rows.labels[places]
-        work.statistics |= {"rows": len(places), "rows_seen": float((labels == 1).mean()) if len(places) else 0.0}
-        work.statistics |= {"hidden_rows": len(hidden), "users_measured": results[HEADLINE].users}
+        if task == "rating":
+            for role, baseline in rating_baselines(rows, run.rng("biased_mf")).items():
+                add(role, baseline.say(np.asarray(rows.users[places]), np.asarray(rows.items[places])))
+                rankings.add_baseline(role, baseline)
+        else:
+            for role, said in baselines(rows, places).items():
+                add(role, said)
+        work.statistics |= rankings.flat()
+        if task == "click":
+            labels = rows.labels[places]
+            work.statistics["rows_seen"] = float((labels == 1).mean()) if len(places) else 0.0
+            work.statistics |= {"hidden_rows": len(hidden), "users_measured": results[HEADLINE].users}
+            write_json(work.folder / "roc.json", vars(results[HEADLINE].roc))
+        work.statistics["rows"] = len(places)
         if config.primary_metric:
             work.statistics["primary_metric"] = _primary(config.primary_metric, work.statistics)
         write_json(work.folder / "metrics.json", work.statistics)
-        write_json(work.folder / "roc.json", vars(results[HEADLINE].roc))
         contents = RowContents(
-            run, dump(config), folders, manifests, results, part, config.split, dict(work.statistics)
+            run, dump(config), folders, manifests, results, part, config.split, dict(work.statistics), rankings.results
         )
-        (work.folder / "report.html").write_text(build_row_report(contents), encoding="utf-8")
+        html = build_rating_report(contents) if task == "rating" else build_row_report(contents)
+        (work.folder / "report.html").write_text(html, encoding="utf-8")
         metrics: dict[str, float] = dict(work.statistics)
     return metrics
+
+
+def _task(model: Trained) -> Task:
+    """What the headline says of a row."""
+    chosen = model.manifest.config["recommender"]
+    monitored = discover("recommenders")[chosen["name"]].monitored_by(chosen)
+    return "rating" if monitored == "neg_rmse" else "click"
+
+
+def _summarise(
+    task: Task,
+    role: str,
+    rows: Rows,
+    places: NDArray[np.int64],
+    said: NDArray[np.float32],
+    config: Config,
+    run: Run,
+) -> ClickResult | RatingResult:
+    rng, samples = run.rng("bootstrap", role), config.rows.interval_samples
+    if task == "rating":
+        return summarise_ratings(role, rows, places, said, rng=rng, samples=samples)
+    return summarise_clicks(role, rows, places, said, rng=rng, samples=samples, bins=config.rows.bins)
 
 
 def _check(models: list[Trained]) -> None:
@@ -134,10 +166,10 @@ def _check(models: list[Trained]) -> None:
             )
 
 
-def _measurable(rows: Rows) -> tuple[NDArray[np.int64], str]:
-    """The labelled test rows, or those of validation where there are none, and which they are."""
-    places = rows.of(TEST, "click")
-    return (places, "test") if len(places) else (rows.of(VALID, "click"), "valid")
+def _measurable(rows: Rows, task: Task) -> tuple[NDArray[np.int64], str]:
+    """The test rows with a label, or a rating, or those of validation where there are none, and which they are."""
+    places = rows.of(TEST, task)
+    return (places, "test") if len(places) else (rows.of(VALID, task), "valid")
 
 
 def _check_numbers(rows: Rows, hidden: NDArray[np.int64], dataset: Path) -> None:
@@ -157,6 +189,8 @@ def _check_numbers(rows: Rows, hidden: NDArray[np.int64], dataset: Path) -> None
 
 def _write(path: Path, rows: Rows, places: NDArray[np.int64], said: NDArray[np.float32]) -> None:
     columns = {"row": places, "user": rows.users[places], "item": rows.items[places], "label": rows.labels[places]}
+    if rows.ratings is not None:
+        columns["rating"] = rows.ratings[places]
     pq.write_table(pa.table({**{name: np.asarray(values) for name, values in columns.items()}, "said": said}), path)
 
 
@@ -170,5 +204,8 @@ def _write_csv(
 
 def _primary(name: str, numbers: Mapping[str, float]) -> float:
     if name not in numbers:
-        raise ConfigError(f"primary_metric={name} is not measured of models of rows; take auc, user_auc or log_loss")
+        raise ConfigError(
+            f"primary_metric={name} is not measured of models of rows; of clicks take auc, user_auc or log_loss, of "
+            "ratings rmse or mae"
+        )
     return numbers[name]

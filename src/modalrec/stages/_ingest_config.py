@@ -10,7 +10,7 @@ from modalrec.data.images import ImageConfig
 from modalrec.data.session_splits import SessionSplit
 
 SIZES = ("events", "sessions", "items")
-Split = Literal["temporal", "leave_one_out", "cold_items", "sessions", "given", "random"]
+Split = Literal["temporal", "leave_one_out", "cold_items", "sessions", "given", "random", "folds", "new_items"]
 Count = Literal[
     "all_events",
     "all_sessions",
@@ -55,9 +55,14 @@ class Config(configs.Config):
         source: The form of the raw data; by default the one that the folder looks like.
         splits: The first is the headline. By default sessions for sessions, and the source's own parts (given) where
             rows come in parts; else temporal, then leave_one_out, but the latter alone without times. `random` draws
-            rows whatever their time, so that training knows what comes after the test rows: leaky.
-        cold_share: Share of the items that the split cold_items, leave-one-out otherwise, keeps out of training.
-        valid_share: Share of the events, by time, for validation in the temporal split; of a random one any.
+            rows whatever their time, so that training knows what comes after the test rows: leaky, as are `folds`, one
+            of several parts of about one size, and `new_items`, where all rows of some items are for test.
+        cold_share: Share of the items that the split cold_items, leave-one-out otherwise, and new_items, random
+            otherwise, keep out of training.
+        folds: Parts of the split folds.
+        fold: The one that is for test, from 0; the others are the same for every one of them.
+        valid_share: Share of the events, by time, for validation in the temporal split; of a random one any; of folds
+            a share of the rows that are not for test.
         test_share: Share of the events, the latest, for test in the temporal split; of a random one any.
         session_split: Where the split `sessions` cuts.
         session_gap: Seconds of silence after which a user's next event begins a new session; sessions are the users
@@ -84,6 +89,8 @@ class Config(configs.Config):
     source: plugins.any_config("sources") | None = None  # type: ignore[valid-type]
     splits: tuple[Split, ...] | None = Field(default=None, min_length=1)
     cold_share: float = Field(default=0.1, gt=0, lt=1)
+    folds: int = Field(default=5, ge=2)
+    fold: int = Field(default=0, ge=0)
     valid_share: float = Field(default=0.1, gt=0, lt=1)
     test_share: float = Field(default=0.1, gt=0, lt=1)
     session_split: SessionSplit = SessionSplit()

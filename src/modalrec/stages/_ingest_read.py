@@ -20,7 +20,7 @@ from modalrec.run import Run
 from modalrec.stages._ingest_config import Config
 
 DEFAULTS = {"min_user_events": 5, "min_item_events": 5, "exact_repeats": "drop", "keep_cold_items": False}
-ORDER_ONLY = ("leave_one_out", "cold_items", "given", "random")
+ORDER_ONLY = ("leave_one_out", "cold_items", "given", "random", "folds", "new_items")
 """Splits that need no times."""
 
 

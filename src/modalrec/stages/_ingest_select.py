@@ -11,12 +11,14 @@ from modalrec.data.events import HIDDEN, Collected, Events
 from modalrec.data.filters import k_core, single_pass
 from modalrec.data.session_splits import split_sessions
 from modalrec.data.sources import CONTEXT
-from modalrec.data.splits import UNUSED, cold_items, given, leave_one_out, random, temporal
+from modalrec.data.splits import UNUSED, cold_items, fold, given, leave_one_out, new_items, random, temporal
 from modalrec.errors import DataError
 from modalrec.run import Run
 from modalrec.stages._ingest_config import SIZES, Config
 
 Columns = dict[str, NDArray[np.int8]]
+BY_ROW = ("given", "random", "folds", "new_items")
+"""Splits that look at no time."""
 
 
 @dataclass
@@ -135,8 +137,8 @@ def split_columns(
             for column, split in chosen.columns.items():
                 facts[column] = describe_sessions(events.users, events.items, split, n_items) | chosen.cuts
             continue
-        if name in ("given", "random"):
-            columns[name] = _by_row(name, events, config, parts, run)
+        if name in BY_ROW:
+            columns[name] = _by_row(name, events, n_items, config, parts, run)
             facts[name] = describe_rows(events.users, events.items, events.labels, columns[name], n_items)
             continue
         if name == "temporal" and events.timestamps is not None:
@@ -154,13 +156,22 @@ def split_columns(
     return columns, facts
 
 
-def _by_row(name: str, events: Events, config: Config, parts: tuple[str, ...], run: Run) -> NDArray[np.int8]:
+def _by_row(
+    name: str, events: Events, n_items: int, config: Config, parts: tuple[str, ...], run: Run
+) -> NDArray[np.int8]:
     """A split that looks at no time; rows with a hidden label are of no use to a random one."""
     if name == "given" and events.roles is not None:
         return given(events.roles, parts)
     told = np.ones(len(events), np.bool_) if events.labels is None else events.labels != HIDDEN
     split = np.full(len(events), UNUSED, np.int8)
-    split[told] = random(int(told.sum()), config.valid_share, config.test_share, run.rng("random"))
+    n, rng = int(told.sum()), run.rng(name)
+    if name == "folds":
+        split[told] = fold(n, config.folds, config.fold, config.valid_share, rng)
+    elif name == "new_items":
+        shares = (config.cold_share, config.valid_share, config.test_share)
+        split[told], _ = new_items(events.items[told], n_items, *shares, rng)
+    else:
+        split[told] = random(n, config.valid_share, config.test_share, rng)
     return split
 
 

@@ -39,7 +39,9 @@ class TrainConfig(Config):
 
     recommender: any_config("recommenders") = EncoderDecoderConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
-    split: Literal["leave_one_out", "cold_items", "temporal", "sessions", "given", "random"] = "leave_one_out"
+    split: Literal["leave_one_out", "cold_items", "temporal", "sessions", "given", "random", "folds", "new_items"] = (
+        "leave_one_out"
+    )
     fit_on: Literal["train", "train_and_valid"] = "train"
     targets: Literal["last", "every"] = "last"
     unseen_items: Literal["keep", "drop"] = "keep"
@@ -57,13 +59,15 @@ class TrainConfig(Config):
 
     @classmethod
     def defaults(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The recommender's own training defaults over the general ones, and what it is monitored by."""
+        """The recommender's own defaults of training and rows over the general ones, and what it is monitored by."""
         found = super().defaults(settings)
-        model = discover("recommenders").get((settings.get("recommender") or {}).get("name", ""))
+        chosen = settings.get("recommender") or {}
+        model = discover("recommenders").get(chosen.get("name", ""))
         if not model:
             return found
         training = {**found["training"], **model.training_defaults}
-        return {**found, "training": training, "monitor": model.monitored}
+        rows = {**found["rows"], **getattr(model, "row_defaults", {})}
+        return {**found, "training": training, "rows": rows, "monitor": model.monitored_by(chosen)}
 
     @model_validator(mode="after")
     def _suits_the_model(self) -> "TrainConfig":

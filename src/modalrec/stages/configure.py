@@ -25,7 +25,8 @@ def configure(
 
     Where a recipe pretrains, the control runs are `scratch` (finetune without pretraining, for as many epochs as both
     have), and pretrain and finetune once on shuffled histories and once on the temporal split; a control that is off
-    has 0 epochs. Those of a model of rows are `finetune_without_popularity` and `finetune_without_codes`.
+    has 0 epochs. Those of a model of rows are named after what it goes without, `finetune_without_popularity`
+    and so on (`RowModel.ablations`).
 
     Args:
         preset: The preset to start from: tiny, laptop or gpu.
@@ -140,16 +141,17 @@ def _control_runs(resolved: Mapping[str, Resolved], controls: bool) -> dict[str,
 
 
 def _ablations(finetune: Resolved) -> dict[str, Resolved]:
-    """A model of rows once more without popularity and once without codes, so that each one's worth is measured."""
+    """A model of rows once more without each of some things, so that each one's worth is measured."""
+    model = discover("recommenders").get(finetune.get("recommender", {}).get("name", ""))
     without = finetune.get("recommender", {}).get("without")
-    if without is None:
+    if model is None or without is None:
         return {}
     return {
         f"finetune_without_{what}": {
             **finetune,
             "recommender": {**finetune["recommender"], "without": sorted({*without, what})},
         }
-        for what in ("popularity", "codes")
+        for what in getattr(model, "ablations", ())
     }
 
 

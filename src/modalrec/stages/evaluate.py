@@ -19,6 +19,7 @@ from modalrec.evaluation.kept import write_ranking
 from modalrec.evaluation.metrics import TIE_TOLERANCE
 from modalrec.evaluation.popularity import Popularity
 from modalrec.evaluation.ranking import Ranking, rank
+from modalrec.evaluation.rating_results import RATED
 from modalrec.evaluation.report import Contents, build_report
 from modalrec.evaluation.results import HEADLINE, Result, row_name, summarise
 from modalrec.recommenders import Recommender, Scorer, load_recommender
@@ -45,6 +46,7 @@ def evaluate(
     temporal: Path | None = None,
     without_popularity: Path | None = None,
     without_codes: Path | None = None,
+    without_content: Path | None = None,
     *,
     config: Config,
     run: Run,
@@ -67,6 +69,7 @@ def evaluate(
         temporal: A model trained on the temporal split; it is ranked there, with baselines of its own.
         without_popularity: A model of rows without the fields that tell how popular an item is.
         without_codes: A model of rows without the items' codes.
+        without_content: A model of rows without the vectors of texts and pictures.
         config: What to measure.
         run: The stage's run.
 
@@ -83,6 +86,7 @@ def evaluate(
     given |= {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings}
     given |= {"pretrained": pretrained, "scratch": scratch, "shuffled": shuffled, "temporal": temporal}
     given |= {"without_popularity": without_popularity, "without_codes": without_codes}
+    given |= {"without_content": without_content}
     folders = {edge: folder for edge, folder in given.items() if folder is not None}
     manifests = {edge: read_manifest(folder, EDGES[edge]) for edge, folder in folders.items()}
     models = [Trained(edge, folders[edge], manifests[edge]) for edge in folders if EDGES[edge] == "model"]
@@ -188,7 +192,7 @@ def _refuse_unfit(models: list[Trained], config: Config) -> None:
             raise ConfigError(
                 f"{trained.folder}: `{trained.edge}` is for models of rows, and `model` is none; leave it out"
             )
-    if config.primary_metric in MEASURED:
+    if config.primary_metric in (*MEASURED, *RATED):
         raise ConfigError(
             f"primary_metric={config.primary_metric} is measured of models of rows; take recall_10 or ndcg_10"
         )

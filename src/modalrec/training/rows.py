@@ -87,8 +87,9 @@ def collate(rows: Rows, places: NDArray[np.int64], history: int, task: Task) -> 
         "offset": np.cumsum(lengths) - lengths,
     }
     batch |= {one.key: rows.values[one.key][places] for one in rows.features.of("row")}
-    return {name: _tensor(values) for name, values in batch.items()}
+    return {name: to_tensor(values) for name, values in batch.items()}
 
 
-def _tensor(values: NDArray[np.generic]) -> Tensor:
+def to_tensor(values: NDArray[np.generic]) -> Tensor:
+    """Floats as float32, all else as int64."""
     return torch.from_numpy(np.asarray(values, np.float32 if values.dtype.kind == "f" else np.int64))

@@ -31,6 +31,9 @@ class TableSteps(Steps):
         decay: Weight of half the squared entries of the tables in the loss; of the rows that a step updates.
         seed: Of what a group of batches draws.
         team: The processes that share the batches of a group.
+        scale: Learning rate of rows of tables, over that of all else.
+        whole: Tables with dense gradients are updated row by row too, which is quicker for small ones; of `row_adagrad`
+            alone, which leaves rows without a gradient as they are.
     """
 
     def __init__(
@@ -42,11 +45,16 @@ class TableSteps(Steps):
         decay: float,
         seed: int = 0,
         team: Team = ALONE,
+        scale: float = 1.0,
+        whole: bool = False,
     ) -> None:
+        whole &= optimizer == "row_adagrad"
+        self.scale = scale
         self.model, self.decay, self.clip_norm = model, decay, config.clip_norm or math.inf
         self.seed, self.team = seed, team
         self.sparse = [_Rows(table.weight, optimizer) for table in tables if table.sparse]
-        self.dense = [table.weight for table in tables if not table.sparse]
+        self.whole = [_Rows(table.weight, optimizer) for table in tables if whole and not table.sparse]
+        self.dense = [table.weight for table in tables if not (table.sparse or whole)]
         known = {id(table.weight) for table in tables}
         self.others = [one for one in model.parameters() if one.requires_grad and id(one) not in known]
         groups = [
@@ -66,7 +74,8 @@ class TableSteps(Steps):
         else:
             losses, count = self.model.loss(batch), len(batch["label"])  # type: ignore[operator]
             losses["loss"].backward()
-        touched = [rows.touched(self.decay) for rows in self.sparse]
+        by_row = [*self.sparse, *self.whole]
+        touched = [rows.touched(self.decay) for rows in by_row]
         if self.decay:
             for table in self.dense:
                 if table.grad is not None:
@@ -84,13 +93,13 @@ class TableSteps(Steps):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        for rows, (ids_R, grads_RD) in zip(self.sparse, touched, strict=True):
-            rows.update(ids_R, grads_RD * factor, rate)
+        for rows, (ids_R, grads_RD) in zip(by_row, touched, strict=True):
+            rows.update(ids_R, grads_RD * factor, rate * self.scale)
         return Done(values, weight=count, batches=batch.count if isinstance(batch, Group) else 1, events=count)
 
     def _together(self, group: Group) -> tuple[dict[str, Tensor], int]:
         """Leaves the mean of the group's gradients in all processes; returns the mean losses and the number of rows."""
-        dense = [*self.others, *self.dense]
+        dense = [*self.others, *self.dense, *(rows.table for rows in self.whole)]
         for parameter in dense:
             parameter.grad = torch.zeros_like(parameter)
         found: list[list[Tensor]] = [[] for _ in self.sparse]
@@ -115,12 +124,12 @@ class TableSteps(Steps):
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step counts."""
-        return {"dense": self.optimizer.state_dict(), "sparse": [rows.state for rows in self.sparse]}
+        return {"dense": self.optimizer.state_dict(), "sparse": [rows.state for rows in (*self.sparse, *self.whole)]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what `state_dict` gave."""
         self.optimizer.load_state_dict(state["dense"])
-        for rows, given in zip(self.sparse, state["sparse"], strict=True):
+        for rows, given in zip((*self.sparse, *self.whole), state["sparse"], strict=True):
             for name, value in given.items():
                 rows.state[name].copy_(value)
 
@@ -145,8 +154,11 @@ class _Rows:
         """The rows that the batch looked up, [R], and their gradients [R, D], those of one row summed."""
         if self.table.grad is None:
             return torch.zeros(0, dtype=torch.int64, device=self.table.device), self.table.new_zeros(0, 1)
-        grad = self.table.grad.coalesce()
-        ids_R, grads_RD = grad.indices()[0], grad.values()
+        if self.table.grad.is_sparse:
+            grad = self.table.grad.coalesce()
+            ids_R, grads_RD = grad.indices()[0], grad.values()
+        else:
+            ids_R, grads_RD = torch.arange(len(self.table), device=self.table.device), self.table.grad
         return ids_R, grads_RD.add(self.table.detach()[ids_R], alpha=decay) if decay else grads_RD
 
     @torch.no_grad()
@@ -154,6 +166,10 @@ class _Rows:
         """Adam as SparseAdam has it, one count of steps for all rows; or Adagrad with a mean square a row."""
         self.state["steps"] += 1
         if not len(ids_R):
+            return
+        if self.optimizer == "row_adagrad" and len(ids_R) == len(self.table):
+            squares_N = self.state["squares"].add_(grads_RD.square().mean(1))
+            self.table.addcdiv_(grads_RD, squares_N.sqrt().add_(EPSILON)[:, None], value=-rate)
             return
         if self.optimizer == "row_adagrad":
             squares_R = self.state["squares"][ids_R] + grads_RD.square().mean(1)

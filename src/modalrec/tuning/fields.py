@@ -61,7 +61,8 @@ def printed(stage: str, config: Config) -> set[str]:
     names = set(get_args(SAID if config.learns_from_rows else RANKED))
     if config.learns_from_rows:
         model = discover("recommenders")[config.recommender.name]
-        names = names & RATED if model.task == "rating" else names - RATED
+        rated = model.monitored_by(config.recommender.model_dump()) in RATED
+        names = names & RATED if rated else names - RATED
     return {EPOCH, *(f"valid_{name}" for name in names)}
 
 

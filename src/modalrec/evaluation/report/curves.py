@@ -15,7 +15,14 @@ STAGES = (
     ("Quantizer", (("codes", "quantizer"),)),
     ("Pre-training", (("pretrained", "pre-training"),)),
     ("Finetuning", (("model", "model"), ("scratch", "from scratch"), ("shuffled", "shuffled order"))),
-    ("Without some fields", (("without_popularity", "without popularity"), ("without_codes", "without codes"))),
+    (
+        "Without some fields",
+        (
+            ("without_popularity", "without popularity"),
+            ("without_codes", "without codes"),
+            ("without_content", "without content"),
+        ),
+    ),
 )
 CHARTS = 3
 PREFERRED = ("loss", "ndcg_10", "recall_10", "auc", "user_auc", "held_out_explained_variance", "reconstruction")

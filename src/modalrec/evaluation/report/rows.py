@@ -1,10 +1,11 @@
 """The report of models of labelled rows; the page shares its parts with that of rankings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from modalrec.artifacts.manifest import Manifest, code_version
@@ -22,6 +23,7 @@ LABELS = {
     HEADLINE: ("Model", "the headline of this run"),
     "without_popularity": ("Without popularity", "the same model, not told how popular an item is"),
     "without_codes": ("Without codes", "the same model without the items' content codes"),
+    "without_content": ("Without content", "the same model without texts and pictures"),
     "item_rate": ("Item's rate", "the item's share of clicks in training, smoothed by the average"),
     "popularity": ("Popularity", "the item's rows in training; orders rows, says no probability"),
     "rate": ("Rate", "the share of clicks in training, for every row"),
@@ -42,16 +44,18 @@ class RowContents:
         part: test or valid.
         split: Name of the split.
         metrics: All numbers by full name.
+        rankings: Metrics of rankings of the catalogue, by role.
     """
 
     run: Run
     config: dict[str, Any]
     folders: Mapping[str, Path]
     manifests: Mapping[str, Manifest]
-    results: Mapping[str, ClickResult]
+    results: Mapping[str, Any]
     part: str
     split: str
     metrics: dict[str, float]
+    rankings: Mapping[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ def build_row_report(contents: RowContents) -> str:
 def _table(shown: list[ClickResult]) -> list[Line]:
     best = {}
     for name in MEASURED:
-        found = [one.metrics[name] for one in shown if name in one.metrics]
-        best[name] = min(found) if name in LOWER_IS_BETTER else max(found)
+        found = [one.metrics[name] for one in shown if one.metrics.get(name, float("nan")) > -np.inf]
+        best[name] = (min if name in LOWER_IS_BETTER else max)(found, default=float("nan"))
     return [
         Line(
             *LABELS[one.role],

@@ -1,0 +1,208 @@
+"""DLRM with modalities: embeddings of ids and features, numbers of the moment, projected texts and pictures, crossed.
+
+DLRM (Naumov et al. 2019, arXiv 1906.00091) with one more vector for each modality: what a frozen encoder gives, cached
+once an item, through a projector. All vectors meet in pairwise dot products; the head foretells a rating on its own
+scale, with biases of user and item, or a click.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from modalrec.recommenders._dlrm_parts import Concat, Crosses, Dots, Modality, layers, start_table
+from modalrec.recommenders._fields import LARGE, Fields
+from modalrec.recommenders._row_space import ID, RowSpace
+from modalrec.recommenders._rows import RowModel, RowModelConfig
+from modalrec.training.loop import TrainingConfig
+from modalrec.training.rows import Batch
+from modalrec.training.tables import TableSteps
+from modalrec.training.team import ALONE, Team
+
+# B rows, U distinct items, D width, F vectors of a row.
+
+MODALITIES = ("text", "image")
+CONTENT = "content"
+"""Among what a model goes without: all modalities."""
+OWNERS = ("user", "item")
+
+
+class DlrmConfig(RowModelConfig):
+    """Configuration of `Dlrm`.
+
+    Attributes:
+        head: A rating on the scale of the data, or a click.
+        interaction: Dot products of all pairs; all vectors side by side, as in a plain network (`concat`); or layers of
+            crossed features (`dcn_v2`).
+        width: Length of every vector.
+        bottom: Widths of the hidden layers over the numbers of a row; one of `width` follows.
+        top: Widths of the hidden layers over what the interaction gives.
+        projector: Widths of hidden layers of the projectors of text and picture; a line without any.
+        dropout: After every layer of `top`.
+        drop_ids: Share of users, and of items, that a training batch takes for unknown: so features and content learn
+            to stand for them, and the unknown one is trained (Volkovs et al. 2017, DropoutNet).
+        penalty: Weight of half the squares of a row's embeddings and biases in its loss.
+        crosses: Layers of dcn_v2.
+        cross_rank: Their rank.
+        table_rate: Learning rate of tables over that of layers; Adagrad wants a higher one.
+        user_id: A vector and a bias for every user.
+        history: No history is looked at.
+        tables: As in `RowModelConfig`, for all tables, whatever their size.
+    """
+
+    name: Literal["dlrm"] = "dlrm"
+    head: Literal["rating", "click"] = "rating"
+    interaction: Literal["dot", "concat", "dcn_v2"] = "dot"
+    bottom: tuple[int, ...] = (32,)
+    top: tuple[int, ...] = Field((64, 32), min_length=1)
+    projector: tuple[int, ...] = ()
+    dropout: float = Field(0.2, ge=0, lt=1)
+    drop_ids: float = Field(0.1, ge=0, lt=1)
+    penalty: float = Field(0.0, ge=0)
+    crosses: int = Field(3, ge=1)
+    cross_rank: int = Field(64, ge=1)
+    table_rate: float = Field(10.0, gt=0)
+    user_id: bool = True
+    history: int = Field(0, ge=0, le=0)
+    tables: Literal["adam", "lazy_adam", "row_adagrad"] = "row_adagrad"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that the model looks at."""
+        return tuple(name for name in MODALITIES if not {name, CONTENT} & {*self.without})
+
+
+class Dlrm(RowModel):
+    """Embedding tables, a bottom network, projected modalities, their interaction and a top network."""
+
+    Config = DlrmConfig
+    ranks = True
+    ablations = ("content",)
+    row_defaults: ClassVar[dict[str, Any]] = {"popularity": False, "moments": True}
+    config: DlrmConfig
+
+    def __init__(self, config: DlrmConfig, items: RowSpace) -> None:
+        super().__init__(config, items)
+        self.task = config.head
+        width = config.width
+        kept = [one for one in (*self.fields.row_fields, *self.fields.item_fields) if one.name == ID]
+        self.biases = nn.ModuleDict({one.owner: nn.Embedding(one.size, 1) for one in kept})
+        for bias in self.biases.values():
+            nn.init.zeros_(bias.weight)  # type: ignore[arg-type]
+        for table in self.fields.tables.values():
+            start_table(table)  # type: ignore[arg-type]
+        seen_N = torch.from_numpy(items.features.values[f"item_{ID}"] > 0)  # type: ignore[operator]
+        self.modalities = nn.ModuleDict(
+            {name: Modality(getattr(items, name), width, config.projector, seen_N) for name in config.modalities}
+        )
+        has_bottom = bool(self.fields.number_fields)
+        if has_bottom:
+            self.bottom = layers(2 * len(self.fields.number_fields), (*config.bottom, width))
+        vectors = len(self.fields.row_fields) + len(self.fields.item_fields) + len(self.modalities) + has_bottom
+        self.interaction = _interaction(config, vectors, has_bottom)
+        self.top = layers(self.interaction.outputs, config.top, config.dropout)
+        # Biases and the mean stand for the constant: the last line starts without one.
+        self.last = nn.Linear(config.top[-1], 1)
+        nn.init.normal_(self.last.weight, std=(2 / (config.top[-1] + 1)) ** 0.5)
+        nn.init.zeros_(self.last.bias)
+
+    def build_fields(self, config: RowModelConfig, items: RowSpace) -> Fields:
+        """The vectors of all fields but numbers; content comes as vectors, not as codes."""
+        left_out = {*config.without, "codes"} - {*MODALITIES, CONTENT}
+        return Fields(config.model_copy(update={"without": tuple(left_out)}), items, numbers_apart=True)
+
+    @classmethod
+    def edges(cls, config: Any) -> frozenset[str]:
+        """The vectors of the modalities, where they are not left out."""
+        return frozenset(f"{name}_embeddings" for name in config.modalities)
+
+    @classmethod
+    def monitored_by(cls, settings: Mapping[str, Any]) -> str:
+        """The error of ratings, or the AUC of clicks."""
+        return "auc" if settings.get("head") == "click" else "neg_rmse"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] ratings, or log-odds of a click."""
+        return self._said(batch)[0]
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The squared error, or the log loss, and the penalty."""
+        said_B, squares_B = self._said(batch)
+        error = self._error(said_B, batch)
+        if not self.config.penalty:
+            return {"loss": error}
+        return {"loss": error + self.config.penalty / 2 * squares_B.mean(), "error": error}
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch) -> Tensor:
+        """[B] ratings within the range of those that training has seen, or probabilities of a click."""
+        said_B = super().predict(batch)
+        return said_B.clamp(*self.items.scales["rating_range"]) if self.task == "rating" else said_B
+
+    def steps(self, config: TrainingConfig, seed: int, team: Team = ALONE) -> TableSteps:
+        """AdamW for layers, and tables row by row."""
+        tables = self._tables()
+        found = self.config
+        for table in tables:
+            table.sparse = found.tables == "lazy_adam" or (found.tables == "row_adagrad" and len(table.weight) > LARGE)
+        return TableSteps(
+            self, tables, config, found.tables, found.embedding_decay, seed, team, scale=found.table_rate, whole=True
+        )
+
+    def settle(self) -> None:
+        """Projects the vectors of every item, so that the model serves without them."""
+        for modality in self.modalities.values():
+            modality.settle()  # type: ignore[operator]
+
+    def _tables(self) -> list[nn.Embedding]:
+        found = (*self.fields.tables.values(), *self.biases.values())
+        return [table for table in found if isinstance(table, nn.Embedding)]
+
+    def _said(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is said of rows [B], and the squares of their embeddings and biases [B]."""
+        batch = self._with_ids(batch)
+        users, items, width = batch["user"], batch["item"], self.config.width
+        rows_BFD = self.fields.rows(batch).view(len(users), -1, width)
+        items_UFD = self.fields.items(batch).view(len(items), -1, width)
+        content = [modality(items)[:, None] for modality in self.modalities.values()]
+        of_target_BFD = torch.cat([items_UFD, *content], 1)[batch["target"]]
+        parts = [rows_BFD, of_target_BFD]
+        if self.fields.number_fields:
+            parts.insert(0, self.bottom(self.fields.numbers(batch))[:, None])
+        crossed_BX = self.interaction(torch.cat(parts, 1))
+        said_B = self.last(self.top(crossed_BX))[:, 0] + self._mean()
+        squares_B = rows_BFD.square().sum((1, 2)) + items_UFD.square().sum((1, 2))[batch["target"]]
+        for owner, bias in self.biases.items():
+            ids = batch[f"{owner}_{ID}"]
+            bias_B = bias(ids[batch["target"]] if owner == "item" else ids)[:, 0]
+            said_B, squares_B = said_B + bias_B, squares_B + bias_B.square()
+        return said_B, squares_B
+
+    def _with_ids(self, batch: Batch) -> Batch:
+        """The numbers of users and items among those that training knows; some become unknown in training."""
+        found = {}
+        for owner in OWNERS:
+            if owner not in self.biases:
+                continue
+            ids = self.fields.get_buffer(f"{owner}_{ID}_values")[batch[owner]]
+            if self.training and self.config.drop_ids:
+                ids = ids * (torch.rand(len(ids), device=ids.device) >= self.config.drop_ids)
+            found[f"{owner}_{ID}"] = ids
+        return {**batch, **found}
+
+    def _mean(self) -> float:
+        """The mean rating of training, or the log-odds of its clicks."""
+        if self.task == "rating":
+            return self.items.scales["rating"][0]
+        share = min(max(self.items.scales["label"][0], 1e-4), 1 - 1e-4)
+        return float(torch.logit(torch.tensor(share)))
+
+
+def _interaction(config: DlrmConfig, vectors: int, has_bottom: bool) -> Dots | Concat | Crosses:
+    if config.interaction == "dot":
+        return Dots(vectors, config.width, has_bottom)
+    if config.interaction == "concat":
+        return Concat(vectors, config.width)
+    return Crosses(vectors, config.width, config.crosses, config.cross_rank)
