@@ -24,6 +24,7 @@ from modalrec.run import Run
 from modalrec.training.batches import Batches
 from modalrec.training.checkpoint import Checkpoints
 from modalrec.training.groups import Group, GroupSteps
+from modalrec.training.live import live_events
 from modalrec.training.steps import Done, GradientSteps, HasSteps, Steps
 from modalrec.training.team import Team, refuse_uneven
 
@@ -137,7 +138,12 @@ def fit(
     saved = time.monotonic()
     total = config.epochs * math.ceil(len(batches.plan(0)) / config.accumulate)
     plan = batches.plan(state.epoch)
-    with run.progress("training", total) as progress, _terminated() as stop, _threads(model, device):
+    with (
+        run.progress("training", total) as progress,
+        live_events(run, fingerprint, state.epoch, team.leads) as show,
+        _terminated() as stop,
+        _threads(model, device),
+    ):
         progress.start_at(state.global_step)
         while not _finished(state, config):
             model.train()
@@ -158,6 +164,7 @@ def fit(
                 if stopped:
                     raise SystemExit(143)
             said = _end_epoch(model, state, validate, monitor, team)
+            show(state.history[-1])
             run.say(f"{said}  {pace.seconds:.1f} s, " + _rates(pace))
             if speed is not None:
                 speed |= pace.numbers()
