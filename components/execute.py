@@ -34,6 +34,7 @@ CONFIGS = (
     "finetune",
     "evaluate",
     "tune",
+    "compare",
     "scratch",
     "pretrain_shuffled",
     "finetune_shuffled",
@@ -46,7 +47,9 @@ CONFIGS = (
 """Outputs of `configure`, in the order of its signature: the stages, the search, then the control runs."""
 
 PARTS = {"text_parts": "embed_text", "image_parts": "embed_image"}
-"""The other outputs, and the stages that run in so many parts."""
+"""Further outputs, and the stages that run in so many parts."""
+RECOMMENDERS = "recommenders"
+"""The last output: of a comparison the configurations of each recommender's own stages."""
 
 
 def execute(
@@ -58,6 +61,7 @@ def execute(
     outputs: Mapping[str, Any],
     metrics: Any,
     report: Any = None,
+    summary: Any = None,
     roc: Any = None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
@@ -72,6 +76,7 @@ def execute(
         outputs: From edge name to the artifact to write.
         metrics: The Metrics artifact; its file is always written.
         report: The HTML artifact that gets the evaluation's report.
+        summary: The Markdown artifact that gets it in short.
         roc: The ClassificationMetrics artifact that gets the curve of a model of clicks.
         settings: Over the configuration: what differs between steps that share one.
     """
@@ -87,7 +92,7 @@ def execute(
             artifact.metadata.update(kind=manifest.kind, digest=manifest.digest)
         log_metrics(metrics, numbers)
         if report is not None:
-            shutil.copyfile(made["evaluation"] / "report.html", report.path)
+            _show(made["evaluation"], report, summary)
         if roc is not None:
             log_roc(roc, made["evaluation"] / "roc.json")
 
@@ -110,6 +115,40 @@ def execute_join(parts: Sequence[Any], embeddings: Any, metrics: Any) -> None:
         log_metrics(metrics, numbers)
 
 
+def execute_compare(
+    evaluations: Sequence[Any],
+    dataset: Any,
+    config: str,
+    seed: int,
+    comparison: Any,
+    metrics: Any,
+    report: Any,
+    summary: Any,
+) -> None:
+    """Puts evaluations side by side inside a component.
+
+    Args:
+        evaluations: The artifacts of all evaluations, in the order of the names.
+        dataset: The dataset that they were made on.
+        config: Configuration of the stage as JSON.
+        seed: The seed of all its random draws.
+        comparison: The artifact to write.
+        metrics: The Metrics artifact; its file is always written.
+        report: The HTML artifact that gets the report.
+        summary: The Markdown artifact that gets it in short.
+    """
+    from modalrec.stages.compare import Config, compare
+
+    with user_errors():
+        resolved = resolve(Config, json.loads(config), where="compare")
+        folders, made = [Path(one.path) for one in evaluations], Path(comparison.path)
+        numbers = compare(folders, Path(dataset.path), made, config=resolved, run=Run("compare", seed=seed))
+        manifest = read_manifest(made, "comparison", verify=False)
+        comparison.metadata.update(kind=manifest.kind, digest=manifest.digest)
+        log_metrics(metrics, numbers)
+        _show(made, report, summary)
+
+
 def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, stages: Sequence[str]) -> Any:
     """Resolves and checks the configurations of all stages; the first step of a pipeline.
 
@@ -121,10 +160,10 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
 
     Returns:
         A named tuple of JSON texts, one for each of `CONFIGS`, empty for stages that the pipeline does not have; then
-        for each of `PARTS` the numbers of a stage's parts.
+        for each of `PARTS` the numbers of a stage's parts, and the `RECOMMENDERS`.
     """
     from components.tune.search import choose
-    from modalrec.stages.configure import configure
+    from modalrec.stages.configure import COMPARE, COMPARED, configure, line_up
 
     with user_errors():
         configs = configure(preset, _with_null(settings), controls, stages)
@@ -132,7 +171,9 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
             choose(configs)
     texts = {name: json.dumps(configs[name], sort_keys=True) if name in configs else "" for name in CONFIGS}
     parts = {name: list(range(configs.get(stage, {}).get("parts", 1))) for name, stage in PARTS.items()}
-    return namedtuple("Configs", [*CONFIGS, *PARTS])(**texts, **parts)
+    lines = line_up(configs).values() if COMPARE in configs else ()
+    own = [{stage: json.dumps(line[stage], sort_keys=True) for stage in COMPARED} for line in lines]
+    return namedtuple("Configs", [*CONFIGS, *PARTS, RECOMMENDERS])(**texts, **parts, **{RECOMMENDERS: own})
 
 
 def log_metrics(metrics: Any, numbers: Mapping[str, float]) -> None:
@@ -160,6 +201,11 @@ def user_errors() -> Iterator[None]:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+
+
+def _show(folder: Path, report: Any, summary: Any) -> None:
+    shutil.copyfile(folder / "report.html", report.path)
+    shutil.copyfile(folder / "summary.md", summary.path)
 
 
 def _folder(value: Any, copies: ExitStack) -> Path | None:

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for an option that does not exist; it has no public name."""
-OFFLINE = ("config", "plugins", "presets", "gru4rec-parameters")
+OFFLINE = ("config", "plugins", "presets", "schemas", "gru4rec-parameters")
 """Commands of modalrec that need no artifact, and are run."""
 INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?(?:make|modalrec|pytest|python -m) [^`]+)`(?!`)")
 

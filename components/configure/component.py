@@ -18,6 +18,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune", str),
         ("evaluate", str),
         ("tune", str),
+        ("compare", str),
         ("scratch", str),
         ("pretrain_shuffled", str),
         ("finetune_shuffled", str),
@@ -28,6 +29,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune_without_content", str),
         ("text_parts", list),
         ("image_parts", list),
+        ("recommenders", list),
     ],
 ):
     """Check the configuration of every later stage, and hand each stage its own.
@@ -50,6 +52,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         finetune: Configuration of finetune, as JSON.
         evaluate: Configuration of evaluate, as JSON.
         tune: Configuration of a search before finetune, as JSON; empty without one.
+        compare: Configuration of compare, as JSON; empty without one.
         scratch: Configuration of finetune without pretraining, as JSON.
         pretrain_shuffled: Configuration of pretrain on shuffled histories, as JSON.
         finetune_shuffled: Configuration of finetune on shuffled histories, as JSON.
@@ -60,6 +63,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         finetune_without_content: Configuration of finetune without texts and pictures, as JSON.
         text_parts: Numbers of the parts that embed_text is run in.
         image_parts: Numbers of the parts that embed_image is run in.
+        recommenders: Of a comparison, the configurations of each recommender's own stages, as JSON, by stage.
     """
     from components.execute import configure_stages
 

@@ -1,6 +1,6 @@
 """`evaluate`: metrics beside baselines, and the report."""
 
-from kfp.dsl import HTML, ClassificationMetrics, Input, Metrics, Output
+from kfp.dsl import HTML, ClassificationMetrics, Input, Markdown, Metrics, Output
 
 from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEmbeddings, ModalrecEvaluation, ModalrecModel
 from components.stage import stage
@@ -15,6 +15,7 @@ def evaluate(
     evaluation: Output[ModalrecEvaluation],
     metrics: Output[Metrics],
     report: Output[HTML],
+    summary: Output[Markdown],
     roc: Output[ClassificationMetrics],
     codes: Input[ModalrecCodes] = None,
     embeddings: Input[ModalrecEmbeddings] = None,
@@ -38,6 +39,7 @@ def evaluate(
         evaluation: Metrics, ranks per user, top-k lists and the report.
         metrics: Metrics of the model, the controls and the baselines.
         report: The report as one HTML file.
+        summary: The report in short.
         roc: The receiver operating characteristic of a model of clicks; empty for others.
         codes: The items' semantic IDs, for the report.
         embeddings: The items' vectors, for the baselines of content.
@@ -75,5 +77,6 @@ def evaluate(
         outputs={"evaluation": evaluation},
         metrics=metrics,
         report=report,
+        summary=summary,
         roc=roc,
     )

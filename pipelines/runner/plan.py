@@ -65,7 +65,8 @@ def passed(component_spec: Any, arguments: Mapping[str, Any]) -> dict[str, Any] 
     if any(parameter.parameter_type == kinds.TASK_FINAL_STATUS for parameter in inputs.parameters.values()):
         return empty
     parts = [arguments[name] for name, artifact in inputs.artifacts.items() if artifact.is_artifact_list]
-    return {**empty, "embeddings": parts[0][0]} if parts and len(parts[0]) == 1 else None
+    joins = "embeddings" in empty and len(parts) == 1 and len(parts[0]) == 1
+    return {**empty, "embeddings": parts[0][0]} if joins else None
 
 
 def nothing(definitions: Any) -> dict[str, Any]:

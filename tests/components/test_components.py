@@ -38,7 +38,7 @@ def test_edges_have_the_names_and_kinds_of_the_stage(name: str) -> None:
     assert set(artifacts) | given | ({"source"} & set(stage.inputs)) == set(spec.inputs)
     assert required - given == set(stage.inputs)
     assert set(artifacts) - required == set(stage.optional)
-    assert set(spec.outputs) - {"metrics", "report", "roc"} == set(stage.outputs)
+    assert set(spec.outputs) - {"metrics", "report", "summary", "roc"} == set(stage.outputs)
     for edge, given in {**artifacts, **{edge: spec.outputs[edge] for edge in stage.outputs}}.items():
         assert given.type.startswith(ARTIFACTS[EDGES[edge]].schema_title)
 

@@ -83,6 +83,7 @@ def test_the_report_shows_every_row_and_says_what_is_chance(made: dict[str, Path
     assert "<script>" not in html
     for words in ("plain", "Item-KNN", "Popularity", "Quality and cost", "corrected by Holm", "of one seed"):
         assert words in html
+    assert "\n| plain | 0." in (tmp_path / "c" / "summary.md").read_text()
     assert "<img" not in html
     assert "http" not in html.replace("http://www.w3.org", "")
 

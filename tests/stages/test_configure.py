@@ -5,8 +5,8 @@ import pytest
 from modalrec.config import PRESETS, dump, load_preset, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
-from modalrec.stages.configure import configure
-from pipelines import ctr, rating
+from modalrec.stages.configure import COMPARE, FURTHER, configure, line_up
+from pipelines import compare, ctr, rating
 from pipelines import session as sessions
 
 CONTROLS = {"scratch", "pretrain_shuffled", "finetune_shuffled", "pretrain_temporal", "finetune_temporal"}
@@ -34,13 +34,15 @@ def test_every_preset_is_right_and_what_it_resolves_to_is_what_stages_take(prese
     finetune = load_preset(preset).get("finetune", {})
     name = finetune.get("recommender", {}).get("name")
     recipe = OF_ROWS.get(name) or (sessions.STAGES if "session" in finetune.get("split", "") else ())
+    recipe = compare.STAGES if COMPARE in load_preset(preset) else recipe
     ablations = ABLATIONS.get(name, set())
     configs = configure(preset, {}, stages=recipe)
     assert set(configs) == ({*recipe, *ablations} or {*STAGES, *CONTROLS})
     for name, config in configs.items():
         control = name == "scratch" or name in ablations
         stage = "finetune" if control else name.partition("_shuffled")[0].partition("_temporal")[0]
-        assert dump(resolve(load_stage(stage)[1], config)) == config, "every default is written out"
+        config_class = FURTHER[stage] if stage in FURTHER else load_stage(stage)[1]
+        assert dump(resolve(config_class, config)) == config, "every default is written out"
 
 
 def test_a_recipe_without_pretraining_has_no_controls_and_refuses_settings_of_other_stages() -> None:
@@ -141,3 +143,29 @@ def test_towers_need_both_modalities() -> None:
 def test_code_groups_are_for_models_of_clicks() -> None:
     assert "quantize.form: 'groups' are features of items" in refused({"quantize.form": "groups"})
     assert configure("ctr", {}, stages=["ingest", "quantize", "finetune", "evaluate"])["quantize"]["form"] == "groups"
+
+
+def test_a_line_up_has_the_shared_settings_and_each_ones_own_over_them() -> None:
+    settings = {"finetune.training.epochs": 2, "compare.recommenders": {"mine": {}}}
+    configs = configure("modalities", settings, stages=compare.STAGES)
+    lines = line_up(configs)
+    assert list(lines) == ["clicks alone", "texts", "pictures", "texts and pictures", "mine"]
+    assert lines["pictures"]["fuse"]["modalities"] == ["image"]
+    assert lines["clicks alone"]["finetune"]["recommender"]["content"] == "none"
+    assert lines["mine"]["finetune"] == configs["finetune"]
+    assert {line["finetune"]["training"]["epochs"] for line in lines.values()} == {2}
+
+
+def test_all_that_is_wrong_with_a_line_up_comes_at_once() -> None:
+    wrong = {
+        "a": {"ingest": {"min_user_events": 2}, "finetune": {"recommender": {"nam": 1}}},
+        "b": {"evaluate": {"split": "random"}},
+    }
+    with pytest.raises(ConfigError) as error:
+        configure("modalities", {"compare": {"recommenders": wrong}}, stages=compare.STAGES)
+    for said in ("a.ingest: shared by all", "a.finetune.recommender.nam: unknown field"):
+        assert said in str(error.value)
+    with pytest.raises(ConfigError, match=r"b: evaluate\.split: 'random', but finetune\.split is 'leave_one_out'"):
+        configure("modalities", {"compare": {"recommenders": {"b": wrong["b"]}}}, stages=compare.STAGES)
+    with pytest.raises(ConfigError, match="names none; see the preset `compare`"):
+        configure("laptop", {}, stages=compare.STAGES)

@@ -51,6 +51,22 @@ def test_concat_of_both(text: Path, image: Path, tmp_path: Path) -> None:
     assert set(manifest.inputs) == {"text_embeddings", "image_embeddings"}
 
 
+@pytest.mark.parametrize("wanted", ["text", "image"])
+def test_only_what_is_asked_for_goes_in_and_into_the_lineage(
+    text: Path, image: Path, tmp_path: Path, wanted: str
+) -> None:
+    config = resolve(Config, {"modalities": [wanted]})
+    fuse(tmp_path / "fused", text, image, config=config, run=RUN)
+    given = {f"{wanted}_embeddings": text if wanted == "text" else image}
+    fuse(tmp_path / "alone", **given, config=config, run=RUN)
+    both = [read_manifest(tmp_path / name, "embeddings") for name in ("fused", "alone")]
+    assert both[0].digest == both[1].digest
+    assert set(both[0].inputs) == set(given)
+    other = {"image_embeddings": image} if wanted == "text" else {"text_embeddings": text}
+    with pytest.raises(ConfigError, match=f"no vectors of modalities={wanted} are given; give {wanted}_embeddings"):
+        fuse(tmp_path / "none", **other, config=config, run=RUN)
+
+
 @pytest.mark.parametrize(("config", "dimension"), [(ConcatConfig(), 6), (SumConfig(dimension=5), 5)])
 def test_one_modality_alone(text: Path, tmp_path: Path, config: ConcatConfig | SumConfig, dimension: int) -> None:
     metrics = fuse(tmp_path / "fused", text_embeddings=text, config=Config(fuser=config), run=RUN)
@@ -69,7 +85,7 @@ def test_a_modality_that_no_item_has_is_left_out(text: Path, tmp_path: Path) -> 
 
 
 def test_neither_modality_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="give one or both"):
+    with pytest.raises(ConfigError, match="give text_embeddings or image_embeddings"):
         fuse(tmp_path / "fused", config=Config(), run=RUN)
 
 

@@ -88,6 +88,14 @@ def plugins() -> None:
             print(f"  {name:20} {summary}")
 
 
+@app.command("schemas", rich_help_panel="Look")
+def show_schemas() -> None:
+    """Print what every kind of artifact holds, file by file and column by column, as Markdown."""
+    from modalrec.cli.schemas import page
+
+    print(page(), end="")
+
+
 @app.command(rich_help_panel="Look")
 def presets() -> None:
     """List the presets and what they are for."""

@@ -121,8 +121,8 @@ def evaluate_rows(
         contents = RowContents(
             run, dump(config), folders, manifests, results, part, config.split, dict(work.statistics), rankings.results
         )
-        html = build_rating_report(contents) if task == "rating" else build_row_report(contents)
-        (work.folder / "report.html").write_text(html, encoding="utf-8")
+        build = build_rating_report if task == "rating" else build_row_report
+        build(contents).write(work.folder)
         metrics: dict[str, float] = dict(work.statistics)
     return metrics
 

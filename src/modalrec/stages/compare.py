@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from modalrec.artifacts.files import write_json
 from modalrec.artifacts.manifest import Ancestor, Manifest, read_manifest, write_artifact
-from modalrec.config import Config as BaseConfig
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.evaluation.comparison import differences, slices
@@ -22,29 +20,13 @@ from modalrec.evaluation.kept import read_ranking
 from modalrec.evaluation.report.comparison import ComparisonContents, Entry, build_comparison
 from modalrec.evaluation.results import HEADLINE, Result, summarise
 from modalrec.run import Run
+from modalrec.stages._compare_config import Config
 from modalrec.stages._evaluate_config import Config as Protocol
 from modalrec.stages.parts import Rules, load_part
 
 ALIKE = ("split", "targets", "unseen_items", "mask_seen", "cold_below", "tie_mode", "cutoffs", "list_length")
 """What evaluations must have in common."""
 MODALITIES = ("text", "image")
-
-
-class Config(BaseConfig):
-    """Configuration of `compare`.
-
-    Attributes:
-        names: What the evaluations are called, in their order; by default after their models, with the settings
-            that tell equal ones apart.
-        metric: What the rows are ordered by and compared in, at the cut-off `k`.
-        k: The cut-off.
-        bootstrap_samples: Resamples of the users behind every interval.
-    """
-
-    names: tuple[str, ...] = ()
-    metric: str = Field("ndcg", pattern="^(recall|ndcg|mrr)$")
-    k: int = Field(10, ge=1)
-    bootstrap_samples: int = Field(2000, ge=100)
 
 
 @dataclass(frozen=True)
@@ -88,7 +70,7 @@ def compare(
     Args:
         evaluations: Of models that were measured on the same targets of the dataset; at least one.
         dataset: The dataset, for the slices.
-        comparison: Where to write `metrics.json` and `report.html`.
+        comparison: Where to write `metrics.json`, `report.html` and `summary.md`.
         config: What to compare by.
         run: The stage's run.
 
@@ -121,7 +103,7 @@ def compare(
             cold_below=protocol.cold_below,
         )
 
-    names = names_of(given, config.names)
+    names = names_of(given, config.names or tuple(config.recommenders))
     with write_artifact(
         comparison,
         "comparison",
@@ -148,7 +130,7 @@ def compare(
             work.statistics |= entry.result.flat()
         write_json(work.folder / "metrics.json", work.statistics)
         pictured_N = pq.read_table(dataset / "items.parquet", columns=["image"])["image"].to_numpy() == "given"
-        html = build_comparison(
+        build_comparison(
             ComparisonContents(
                 run=run,
                 metric=f"{config.metric}_{config.k}",
@@ -160,8 +142,7 @@ def compare(
                 slices=slices(results[0].ranking, part.sequences, pictured_N),
                 manifests={name: one.manifest for name, one in zip(names, given, strict=True)},
             )
-        )
-        (work.folder / "report.html").write_text(html, encoding="utf-8")
+        ).write(work.folder)
         metrics: dict[str, float] = dict(work.statistics)
     return metrics
 

@@ -4,18 +4,22 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modalrec.config import dump, load_preset, nest, resolve
+from modalrec.config import Config, dump, load_preset, nest, resolve
 from modalrec.errors import ConfigError
 from modalrec.fusers import TrainedFuser
 from modalrec.plugins import discover
 from modalrec.stages import STAGES, load_stage
+from modalrec.stages._compare_config import Config as CompareConfig
 from modalrec.stages._train_histories import VALIDATION_LIST
 from modalrec.stages._tune_config import TuneConfig
 
 Resolved = dict[str, Any]
 
-TUNE = "tune"
-"""A recipe that can tune names this among its stages."""
+TUNE, COMPARE = "tune", "compare"
+FURTHER: dict[str, type[Config]] = {TUNE: TuneConfig, COMPARE: CompareConfig}
+"""What a recipe that can tune, or compares, names among its stages."""
+COMPARED = ("fuse", "quantize", "finetune", "evaluate")
+"""The stages that every recommender of a comparison has for itself."""
 
 
 def configure(
@@ -43,9 +47,11 @@ def configure(
     """
     problems: list[str] = []
     known = {stage: load_stage(stage)[1] for stage in STAGES if stage in stages or not stages}
-    known |= {TUNE: TuneConfig} if TUNE in stages else {}
+    known |= {stage: config for stage, config in FURTHER.items() if stage in stages}
     chosen = list(known)
-    given = {key: value for key, value in load_preset(preset).items() if key not in {*STAGES, TUNE} or key in chosen}
+    given = {
+        key: value for key, value in load_preset(preset).items() if key in chosen or key not in {*STAGES, *FURTHER}
+    }
     layers = _by_stage([given, settings], chosen, problems)
     resolved: dict[str, Resolved] = {}
     for stage in chosen:
@@ -54,13 +60,45 @@ def configure(
         except ConfigError as error:
             problems += str(error).splitlines()
     if not problems:
-        problems += _contradictions(resolved)
+        try:
+            lines = line_up(resolved) if COMPARE in resolved else {"": resolved}
+        except ConfigError as error:
+            lines, problems = {}, str(error).splitlines()
+        for name, line in lines.items():
+            problems += [f"{name}: {problem}" if name else problem for problem in _contradictions(line)]
     if problems:
         found = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
         raise ConfigError(f"settings: {found}\n`modalrec config STAGE` shows what a stage takes")
     if "pretrain" in resolved:
         return resolved | _control_runs(resolved, controls)
+    if COMPARE in resolved:
+        return resolved
     return resolved | _ablations(resolved.get("finetune", {}))
+
+
+def line_up(resolved: Mapping[str, Resolved]) -> dict[str, dict[str, Resolved]]:
+    """The configurations of every recommender of a comparison, by its name: the shared ones and its own over them.
+
+    Raises:
+        ConfigError: There are none, or a setting of one is wrong or of another stage; all at once.
+    """
+    given = resolved[COMPARE]["recommenders"]
+    problems = [] if given else [f"{COMPARE}.recommenders: names none; see the preset `compare`"]
+    lines: dict[str, dict[str, Resolved]] = {}
+    for name, own in given.items():
+        lines[name] = dict(resolved)
+        for stage, settings in own.items():
+            where = f"{COMPARE}.recommenders.{name}.{stage}"
+            if stage not in COMPARED:
+                problems.append(f"{where}: shared by all; of its own a recommender has {', '.join(COMPARED)}")
+                continue
+            try:
+                lines[name][stage] = dump(resolve(load_stage(stage)[1], resolved[stage], settings, where=where))
+            except ConfigError as error:
+                problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return lines
 
 
 def _by_stage(
@@ -73,7 +111,7 @@ def _by_stage(
             if stage not in stages:
                 close = difflib.get_close_matches(stage, stages, n=1)
                 hint = f", did you mean {close[0]}?" if close else f"; the stages are {', '.join(stages)}"
-                state = "not a stage of this recipe" if stage in {*STAGES, TUNE} else "unknown stage"
+                state = "not a stage of this recipe" if stage in {*STAGES, *FURTHER} else "unknown stage"
                 problems.append(f"{stage}: {state}{hint}")
             elif rest:
                 layers[stage].append(nest(rest, value))

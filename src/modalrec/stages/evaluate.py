@@ -58,7 +58,8 @@ def evaluate(
     Args:
         dataset: The dataset.
         model: The headline model.
-        evaluation: Where to write `metrics.json`, `ranks/*.parquet`, `top_k/*.parquet` and `report.html`.
+        evaluation: Where to write `metrics.json`, `ranks/*.parquet`, `top_k/*.parquet`, `report.html` and
+            `summary.md`.
         codes: Semantic IDs, for the report.
         embeddings: Items' vectors, for the baselines of content.
         text_embeddings: Vectors of the items' texts, for the same where `embeddings` is not given.
@@ -134,8 +135,7 @@ def evaluate(
             gallery_users=config.gallery_users,
             bootstrap_samples=config.bootstrap_samples,
         )
-        html = build_report(contents)
-        (work.folder / "report.html").write_text(html, encoding="utf-8")
+        build_report(contents).write(work.folder)
         metrics: dict[str, float] = dict(work.statistics)
     return metrics
 

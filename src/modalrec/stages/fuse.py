@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -43,6 +44,7 @@ class Config(configs.Config):
     """How modalities are joined.
 
     Attributes:
+        modalities: What to join of the vectors that are given: text, image, or both.
         fuser: Any fuser. What follows is for those that are trained.
         training: How to train it.
         split: Where the dataset is given: the split whose train events make an item a train item.
@@ -50,6 +52,7 @@ class Config(configs.Config):
         stopping: Share of the train items that say when to stop; 0 keeps the last epoch.
     """
 
+    modalities: tuple[Literal["text", "image"], ...] = Field(("text", "image"), min_length=1)
     fuser: plugins.any_config("fusers") = ConcatConfig()  # type: ignore[valid-type]
     training: FuserTraining = FuserTraining()
     split: str = "leave_one_out"
@@ -72,7 +75,7 @@ def fuse(
     config: Config,
     run: Run,
 ) -> dict[str, float]:
-    """Joins text and image vectors of the same items; either may be left out.
+    """Joins text and image vectors of the same items; either may be left out, or not asked for.
 
     An item is present where any modality is; what stands in for a missing one is the fuser's to say.
 
@@ -95,15 +98,18 @@ def fuse(
         `measure`.
 
     Raises:
-        ConfigError: Neither of the two is given, or the dataset lacks the split.
+        ConfigError: None of the modalities that are asked for is given, or the dataset lacks the split.
         DataError: There is no train item to learn from.
         ArtifactError: The two are not about the same items in the same order, or the dataset is about others.
         TrainingError: The training diverged.
     """
     given = {"text": text_embeddings, "image": image_embeddings}
-    folders = {name: folder for name, folder in given.items() if folder is not None}
+    folders: dict[str, Path] = {
+        name: folder for name, folder in given.items() if folder is not None and name in config.modalities
+    }
     if not folders:
-        raise ConfigError("fuse: neither text_embeddings nor image_embeddings is given; give one or both")
+        wanted = " or ".join(f"{name}_embeddings" for name in given if name in config.modalities)
+        raise ConfigError(f"fuse: no vectors of modalities={'+'.join(config.modalities)} are given; give {wanted}")
     manifests = {f"{name}_embeddings": read_manifest(folder, "embeddings") for name, folder in folders.items()}
     # A modality that no item has, skipped or not in the data, has nothing to add.
     present = {name: manifests[f"{name}_embeddings"].statistics.get("present", 1) for name in folders}

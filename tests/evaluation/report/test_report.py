@@ -118,6 +118,9 @@ def test_the_numbers_are_the_metrics(hostile: tuple[Path, str]) -> None:
     text = " ".join("".join(Page(html).text).split())
     assert f"recall_10 is {metrics['recall_10']:.3f} (95 % interval {metrics['recall_10_low']:.3f} to" in text
     assert read_manifest(folder, "evaluation").files["report.html"].bytes == len(html.encode())
+    short = (folder / "summary.md").read_text(encoding="utf-8")
+    assert f"| Leave-one-out: Model | {metrics['recall_10']:.3f} |" in short.replace("\\", "")
+    assert "- All numbers are of one seed" in short
 
 
 def test_drawn_cards_say_so_and_pictures_are_small(hostile: tuple[Path, str]) -> None:

@@ -21,6 +21,7 @@ from modalrec.evaluation.report.details import environment, lineage, numbers
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.gallery import gallery
 from modalrec.evaluation.report.neighbours import neighbour_section
+from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.report.table import metric_table
 from modalrec.evaluation.report.warmth import warmth_table
 from modalrec.evaluation.results import HEADLINE, Result
@@ -65,23 +66,26 @@ def pages(*more: BaseLoader) -> Environment:
     )
 
 
-def build_report(contents: Contents) -> str:
-    """The report as one HTML page."""
+def build_report(contents: Contents) -> Report:
+    """The report as one HTML page, and in short."""
     results, manifests = contents.results, contents.manifests
     comparisons = words.compare(results, contents.run, contents.bootstrap_samples)
-    return (
+    title, verdict, warnings = words.title(manifests), words.verdict(results, comparisons), words.warnings(results)
+    remarks = words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics)
+    table = metric_table(results)
+    page = (
         pages()
         .get_template("template.html")
         .render(
-            title=words.title(manifests),
-            verdict=words.verdict(results, comparisons),
-            warnings=words.warnings(results),
+            title=title,
+            verdict=verdict,
+            warnings=warnings,
             cards=words.cards(results[HEADLINE], contents.metrics),
             figure=pipeline_figure(manifests),
-            table=metric_table(results),
+            table=table,
             warmth=warmth_table(results),
             cold_below=contents.config["cold_below"],
-            remarks=words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics),
+            remarks=remarks,
             curves=curve_section(contents.folders, manifests),
             codes=code_section(contents.folders, manifests),
             ties=words.TIES[results[HEADLINE].ties],
@@ -102,3 +106,5 @@ def build_report(contents: Contents) -> str:
             environment=environment(contents.run, code_version()),
         )
     )
+    rows = [(f"{group.name}: {row.label}", [row.value, *row.values]) for group in table.groups for row in group.rows]
+    return Report(page, summary(title, verdict, warnings, [table.bar_column, *table.columns], rows, remarks))

@@ -15,6 +15,7 @@ from modalrec.evaluation.report.charts import scatter_chart
 from modalrec.evaluation.report.data import data_section
 from modalrec.evaluation.report.details import environment, lineage, numbers
 from modalrec.evaluation.report.figure import duration
+from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.report.table import LABELS, PROTOCOLS
 from modalrec.evaluation.report.words import TIES
 from modalrec.evaluation.results import Result
@@ -108,19 +109,21 @@ class SliceTable:
     rows: list[tuple[str, list[tuple[str, bool]]]]
 
 
-def build_comparison(contents: ComparisonContents) -> str:
-    """The report as one HTML page."""
+def build_comparison(contents: ComparisonContents) -> Report:
+    """The report as one HTML page, and in short."""
     results = [entry.result for entry in contents.entries]
     first = results[0]
     columns = _columns(first, contents.metric)
     numbered = {name: value for result in results for name, value in result.flat().items()}
-    return (
+    title = f"{sum(entry.model is not None for entry in contents.entries)} recommenders compared"
+    verdict, warnings, table = _verdict(contents), _warnings(contents), _table(contents, columns)
+    page = (
         pages()
         .get_template("comparison.html")
         .render(
-            title=f"{sum(entry.model is not None for entry in contents.entries)} recommenders compared",
-            verdict=_verdict(contents),
-            warnings=_warnings(contents),
+            title=title,
+            verdict=verdict,
+            warnings=warnings,
             cards=_cards(contents),
             metric=contents.metric,
             than=contents.than.label,
@@ -129,7 +132,7 @@ def build_comparison(contents: ComparisonContents) -> str:
             people=first.people,
             targets=len(first.ranking),
             columns=columns,
-            table=_table(contents, columns),
+            table=table,
             cost=_cost(contents),
             costs=[(place, entry.label, _cells(entry)) for place, entry in _trained(contents)],
             slices=[_slice(contents, one) for one in contents.slices],
@@ -141,6 +144,9 @@ def build_comparison(contents: ComparisonContents) -> str:
             environment=environment(contents.run, code_version()),
         )
     )
+    rows = [(line.label, [line.value, f"{line.difference} {line.chance}".strip(), *line.values]) for line in table]
+    shown = [contents.metric, f"less {contents.than.label}", *columns]
+    return Report(page, summary(title, verdict, warnings, shown, rows, ()))
 
 
 def _columns(result: Result, metric: str) -> list[str]:

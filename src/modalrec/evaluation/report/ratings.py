@@ -15,6 +15,7 @@ from modalrec.evaluation.report.data import data_section
 from modalrec.evaluation.report.details import environment, lineage, numbers
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.rows import Line, RowContents
+from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
 
 LABELS = {
@@ -45,29 +46,31 @@ class GroupTable:
     lines: list[tuple[str, list[str]]]
 
 
-def build_rating_report(contents: RowContents) -> str:
-    """The report as one HTML page."""
+def build_rating_report(contents: RowContents) -> Report:
+    """The report as one HTML page, and in short."""
     results: Mapping[str, RatingResult] = contents.results
     model, manifests = results[HEADLINE], dict(contents.manifests)
     shown = sorted(results.values(), key=lambda result: list(LABELS).index(result.role))
-    return (
+    title, verdict, warnings = words.title(manifests), _verdict(results), _warnings(contents)
+    table, remarks = _table(shown), _remarks(results)
+    page = (
         pages()
         .get_template("ratings.html")
         .render(
-            title=words.title(manifests),
-            verdict=_verdict(results),
-            warnings=_warnings(contents),
+            title=title,
+            verdict=verdict,
+            warnings=warnings,
             cards=[(name, _shown(model.metrics[name]), _range(model) if name == "rmse" else "") for name in RATED],
             figure=pipeline_figure(manifests),
             rows=int(contents.metrics["rows"]),
             part="test" if contents.part == "test" else "validation",
             split=contents.split.replace("_", " "),
             columns=list(RATED),
-            table=_table(shown),
+            table=table,
             groups=_group_tables(shown),
             ranking=_ranking(contents),
             ranked_users=int(contents.metrics.get("ranked_users", 0)),
-            remarks=_remarks(results),
+            remarks=remarks,
             heights=_heights(shown),
             curves=curve_section(dict(contents.folders), manifests),
             data=data_section(manifests["dataset"]),
@@ -77,6 +80,8 @@ def build_rating_report(contents: RowContents) -> str:
             environment=environment(contents.run, code_version()),
         )
     )
+    rows = [(line.label, line.values) for line in table]
+    return Report(page, summary(title, verdict, warnings, list(RATED), rows, remarks))
 
 
 def _table(shown: list[RatingResult]) -> list[Line]:

@@ -16,6 +16,7 @@ from modalrec.evaluation.report.curves import curve_section
 from modalrec.evaluation.report.data import data_section
 from modalrec.evaluation.report.details import environment, lineage, numbers
 from modalrec.evaluation.report.figure import pipeline_figure
+from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
 from modalrec.run import Run
 
@@ -69,28 +70,30 @@ class Line:
     best: list[bool]
 
 
-def build_row_report(contents: RowContents) -> str:
-    """The report as one HTML page."""
+def build_row_report(contents: RowContents) -> Report:
+    """The report as one HTML page, and in short."""
     model, manifests = contents.results[HEADLINE], dict(contents.manifests)
     shown = sorted(contents.results.values(), key=lambda result: list(LABELS).index(result.role))
-    return (
+    title, verdict, warnings = words.title(manifests), _verdict(contents), _warnings(contents)
+    columns, table, remarks = [name.replace("_", " ") for name in MEASURED], _table(shown), _remarks(contents)
+    page = (
         pages()
         .get_template("rows.html")
         .render(
-            title=words.title(manifests),
-            verdict=_verdict(contents),
-            warnings=_warnings(contents),
+            title=title,
+            verdict=verdict,
+            warnings=warnings,
             cards=_cards(model),
             figure=pipeline_figure(manifests),
             rows=int(contents.metrics["rows"]),
             users=model.users,
             part="test" if contents.part == "test" else "validation",
             split=contents.split.replace("_", " "),
-            columns=[name.replace("_", " ") for name in MEASURED],
-            table=_table(shown),
+            columns=columns,
+            table=table,
             parts=[(name.replace("_", " "), count) for name, (count, _) in model.parts.items()],
             part_rows=[(LABELS[one.role][0], [_shown(found) for _, found in one.parts.values()]) for one in shown],
-            remarks=_remarks(contents),
+            remarks=remarks,
             roc=line_chart([Series("model", model.roc.false_positives, model.roc.true_positives)], "ROC"),
             calibration=_calibration(model),
             curves=curve_section(dict(contents.folders), manifests),
@@ -101,6 +104,8 @@ def build_row_report(contents: RowContents) -> str:
             environment=environment(contents.run, code_version()),
         )
     )
+    rows = [(line.label, line.values) for line in table]
+    return Report(page, summary(title, verdict, warnings, columns, rows, remarks))
 
 
 def _table(shown: list[ClickResult]) -> list[Line]:
