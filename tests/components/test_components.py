@@ -11,7 +11,7 @@ from kfp.dsl.types import artifact_types
 import components
 from components.artifacts import ARTIFACTS, ModalrecDataset
 from components.embed_text.component import embed_text
-from components.execute import CONFIGS, PARTS
+from components.execute import CONFIGS, PARTS, RECOMMENDERS
 from components.images import image
 from components.quantize.component import quantize
 from modalrec import __version__
@@ -26,7 +26,7 @@ def component(name: str) -> Any:
 
 
 def test_every_stage_is_a_component() -> None:
-    assert set(FOLDERS) == {"configure", "join", "summarize", "tune", *STAGES}
+    assert set(FOLDERS) == {"compare", "configure", "join", "summarize", "tune", *STAGES}
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
@@ -53,7 +53,7 @@ def test_everything_is_described(name: str) -> None:
 
 def test_configure_returns_what_it_declares() -> None:
     outputs = component("configure").component_spec.outputs
-    assert tuple(outputs) == (*CONFIGS, *PARTS)
+    assert tuple(outputs) == (*CONFIGS, *PARTS, RECOMMENDERS)
     assert set(STAGES) <= set(CONFIGS)
 
 

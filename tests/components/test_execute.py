@@ -8,7 +8,7 @@ import pytest
 from kfp import dsl
 
 from components.artifacts import ModalrecDataset
-from components.execute import CONFIGS, PARTS, configure_stages, execute, log_metrics, log_roc
+from components.execute import CONFIGS, PARTS, RECOMMENDERS, configure_stages, execute, log_metrics, log_roc
 from modalrec.artifacts import read_manifest
 from modalrec.evaluation.ctr import roc
 
@@ -57,7 +57,7 @@ def test_a_user_error_is_a_message_and_the_exit_code(tmp_path: Path, capsys: pyt
 def test_configure_gives_each_stage_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"ingest": {"positive_rating": "null"}, "finetune": {"training": {"epochs": 3.0}}}
     texts = configure_stages("tiny", settings, True, [])
-    assert texts._fields == (*CONFIGS, *PARTS)
+    assert texts._fields == (*CONFIGS, *PARTS, RECOMMENDERS)
     assert (texts.text_parts, texts.image_parts) == ([0], [0])
     assert json.loads(texts.finetune)["training"]["epochs"] == 3
     assert json.loads(texts.ingest)["positive_rating"] is None
