@@ -23,7 +23,7 @@ ML_100K := out/cache/ml-100k
 RUN := $(BIN)/python -m pipelines run $(RECIPE)$(if $(PRESET), --preset $(PRESET))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint compile images images-test sbom deploy clean
+.PHONY: help setup demo test faults soak bench lint audit compile images images-test sbom deploy clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s  %s\n", $$1, $$2 }'
@@ -48,6 +48,12 @@ endif
 test: setup ## Run all tests
 	$(BIN)/pytest -n 2
 
+faults: setup ## Inject every fault of tests/faults/README.md, count the cases, write out/faults.md
+	$(BIN)/python -m tests.faults
+
+soak: setup ## Thirty small pipelines in a row under changing faults: the same bits, flat memory
+	$(BIN)/python -m tests.faults.soak
+
 bench: setup ## Measure against what others would use, side by side: make bench [GRU4REC_OFFICIAL=DIR] [PEERS=DIR] [FAISS=DIR] [ARGS=...]
 	$(BIN)/python -m tests.benchmarks $(if $(GRU4REC_OFFICIAL),--gru4rec-official "$(GRU4REC_OFFICIAL)") $(if $(PEERS),--peers "$(PEERS)") $(if $(FAISS),--faiss "$(FAISS)") $(ARGS)
 
@@ -57,6 +63,9 @@ lint: setup ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
+
+audit: setup ## Ask the OSV database about the pinned packages, where it can be reached
+	@.ci/audit
 
 compile: setup ## Write the recipes for Kubeflow: make compile [REGISTRY=... TAG=... OUT=DIR NAMESPACE=... (as resources too)]
 	$(BIN)/python -m pipelines compile --out "$(OUT)" --registry "$(REGISTRY)" --tag "$(TAG)" --namespace "$(NAMESPACE)"

@@ -16,7 +16,7 @@ from kfp import dsl
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.store import localized
 from modalrec.config import resolve
-from modalrec.errors import ModalrecError
+from modalrec.errors import told
 from modalrec.run import Run
 from modalrec.stages import EDGES, load_stage
 from modalrec.stages.processes import run_stage
@@ -197,10 +197,13 @@ def user_errors() -> Iterator[None]:
     """Ends the process with an error's message and exit code, without a traceback that would bury the message."""
     try:
         yield
-    except ModalrecError as error:
-        for line in str(error).splitlines():
+    except Exception as error:
+        known = told(error)
+        if known is None:
+            raise
+        for line in str(known).splitlines():
             print(f"error: {line}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
+        sys.exit(known.exit_code)
 
 
 def _show(folder: Path, report: Any, summary: Any) -> None:

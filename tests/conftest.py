@@ -12,9 +12,17 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.faults.counting import (
+    pytest_configure,
+    pytest_itemcollected,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 from tests.stores import embedded, prefix, store_env
 
-__all__ = ["embedded", "prefix", "store_env"]
+COUNTING = [pytest_configure, pytest_itemcollected, pytest_runtest_logreport, pytest_sessionfinish]
+__all__ = ["COUNTING", "embedded", "prefix", "pytest_terminal_summary", "store_env"]
 
 ROOT = Path(__file__).parents[1]
 

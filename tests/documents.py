@@ -87,7 +87,9 @@ def problem(command: str, *, whole: bool = True, cluster: bool = False, folder: 
             case ["python", "-m", module, *rest] if module.startswith("tests.benchmarks"):
                 return _benchmarks(module.removeprefix("tests.benchmarks").lstrip("."), rest)
             case ["python", "-m", module, *_]:
-                return "" if (ROOT / f"{module.replace('.', '/')}.py").is_file() else f"no module {module}"
+                place = ROOT / module.replace(".", "/")
+                found = place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+                return "" if found else f"no module {module}"
             case ["pytest", *paths]:
                 missing = [path for path in paths if path[0] != "-" and not (ROOT / path.partition("::")[0]).exists()]
                 return f"nothing at {missing}" if missing else ""

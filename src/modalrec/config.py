@@ -18,6 +18,8 @@ SECRETS = re.compile(
     r"|\bxox[a-z]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY"
 )
 """Keys of OpenAI, AWS, GitHub, Hugging Face, Google and Slack, and private keys."""
+UNREADABLE = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What the YAML reader raises: errors of its own, and others for 2001-99-99, a number of 5,000 digits, `!!int ""`."""
 
 
 class Config(BaseModel):
@@ -85,7 +87,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {assignment!r}: write it as field.subfield=value")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except UNREADABLE as error:
             raise ConfigError(f"--set {assignment!r}: the value is not YAML ({error}); quote it") from None
         settings = _merge(settings, nest(path.strip(), value))
     return settings
@@ -108,7 +110,7 @@ def load_file(path: Path) -> dict[str, Any]:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give an existing YAML or JSON file") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: not valid YAML or JSON: {error}") from None
     if loaded is None:
         return {}

@@ -1,5 +1,8 @@
 """The errors a user can meet, each with an exit code and a message that ends in the next step."""
 
+import errno
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -37,6 +40,31 @@ class TrainingError(ModalrecError):
     """Training cannot go on, for example because the loss is not finite."""
 
     exit_code = 6
+
+
+MACHINE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space there, or name another place"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "name a place that can be written"),
+    errno.EMFILE: "allow more open files (`ulimit -n`)",
+}
+"""What to do about the system's refusals that no program can mend."""
+
+
+def told(error: BaseException) -> ModalrecError | None:
+    """The error that a user is told: one of ours as it is, a refusal of the machine in words; None for all others."""
+    if isinstance(error, ModalrecError):
+        return error
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return UpstreamError(f"there is no folder for temporary files ({error}); set TMPDIR to one that can be written")
+    if not isinstance(error, OSError) and "os error" not in str(error):
+        return None
+    # Writers in other languages give the number in their text alone.
+    found = re.search(r"(?:errno|os error) (\d+)", str(error), re.IGNORECASE)
+    number = getattr(error, "errno", None) or (int(found[1]) if found else 0)
+    if number not in MACHINE:
+        return None
+    place = getattr(error, "filename", None)
+    return UpstreamError(f"{f'{place}: ' if place else ''}{os.strerror(number)}; {MACHINE[number]}, then run again")
 
 
 class Problems:

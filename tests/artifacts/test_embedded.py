@@ -45,6 +45,7 @@ def listening(pid: int) -> list[str]:
     return addresses
 
 
+@pytest.mark.fault("store_killed")
 def test_a_killed_runs_server_is_found_again_with_its_objects(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

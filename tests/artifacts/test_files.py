@@ -17,6 +17,7 @@ def test_digests(tmp_path: Path) -> None:
         sha256_json(float("nan"))
 
 
+@pytest.mark.fault("atomic")
 def test_a_write_that_fails_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "deep" / "state.json"
     write_json(path, {"step": 1})
@@ -27,6 +28,7 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path: Path, monkeypatch: p
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
 
 
+@pytest.mark.fault("atomic")
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "codes"
 

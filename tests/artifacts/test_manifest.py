@@ -47,6 +47,7 @@ def test_the_digest_covers_content_and_not_cost(tmp_path: Path) -> None:
     assert len({first.digest, *(other.digest for other in others)}) == 4
 
 
+@pytest.mark.fault("atomic")
 def test_a_stage_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
         with write_artifact(tmp_path / "codes", "codes", stage="s", config=Settings(), seed=0, inputs={}) as work:
@@ -68,6 +69,7 @@ def test_an_artifact_is_not_overwritten(tmp_path: Path) -> None:
         write(tmp_path / "file")
 
 
+@pytest.mark.fault("damaged")
 def test_another_kind_or_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "codes")
     with pytest.raises(ArtifactError, match=r"of kind `codes` \(made by quantize\), `model` is needed here"):
@@ -77,6 +79,7 @@ def test_another_kind_or_version_is_refused(tmp_path: Path, monkeypatch: pytest.
         read_manifest(tmp_path / "codes", "codes")
 
 
+@pytest.mark.fault("damaged")
 def test_damage_is_found_and_the_file_named(tmp_path: Path) -> None:
     folder = tmp_path / "codes"
     write(folder)
@@ -92,6 +95,7 @@ def test_damage_is_found_and_the_file_named(tmp_path: Path) -> None:
         read_manifest(folder, "codes")
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"kind": "codes"}', "[" * 100_000, "\x00"])
 def test_a_file_that_is_no_manifest_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(content)
@@ -99,6 +103,7 @@ def test_a_file_that_is_no_manifest_is_refused(content: str, tmp_path: Path) -> 
         read_manifest(tmp_path, "codes")
 
 
+@pytest.mark.fault("damaged")
 def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "codes")
     change(tmp_path / "codes", config={"levels": 4})
@@ -106,6 +111,7 @@ def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "codes", "codes")
 
 
+@pytest.mark.fault("damaged")
 def test_a_manifest_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "codes"
     manifest = write(folder)
@@ -116,6 +122,7 @@ def test_a_manifest_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
         read_manifest(folder, "codes")
 
 
+@pytest.mark.fault("damaged")
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"has no manifest.json; give the output folder of the stage that makes"):
         read_manifest(tmp_path, "codes")
@@ -123,6 +130,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "nowhere", "codes")
 
 
+@pytest.mark.fault("damaged")
 def test_a_changed_program_is_another_code_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_version()
     assert before.startswith("0.")

@@ -62,6 +62,7 @@ def test_batches_cover_a_file_larger_than_a_block(tmp_path, monkeypatch, odd):
         assert [value for batch in batches for value in batch[name].to_pylist()] == expected
 
 
+@pytest.mark.fault("tables")
 def test_a_bad_line_far_behind_is_found_when_the_lines_before_it_have_been_read(tmp_path, monkeypatch):
     for name in ("BLOCK", "NUMBERS_BLOCK"):
         monkeypatch.setattr(delimited, name, 4096)
@@ -73,6 +74,7 @@ def test_a_bad_line_far_behind_is_found_when_the_lines_before_it_have_been_read(
         list(batches)
 
 
+@pytest.mark.fault("tables")
 def test_a_doubled_delimiter(tmp_path):
     path = write(tmp_path, "a::4.5::10::x\nb:: 3 ::20::\n")
     names = ["user", "rating", "time", "note"]
@@ -87,6 +89,7 @@ def test_a_doubled_delimiter(tmp_path):
         assert message in str(caught.value)
 
 
+@pytest.mark.fault("tables")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -119,6 +122,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.fault("tables")
 def test_all_bad_lines_are_in_one_error_with_their_numbers(tmp_path):
     good = "".join(f'u,1,{n},"two\nlines"\n' for n in range(100))
     path = write(tmp_path, f"{HEAD[:-1]},note\n{good}x,bad,1,\n\ny,1\nz,1,,\n")
@@ -128,11 +132,13 @@ def test_all_bad_lines_are_in_one_error_with_their_numbers(tmp_path):
         assert expected in str(caught.value)
 
 
+@pytest.mark.fault("tables")
 def test_many_problems_are_counted_and_the_first_ones_shown(tmp_path):
     with pytest.raises(DataError, match="and 480 more"):
         rows(write(tmp_path, HEAD + "a,x,1\n" * 500))
 
 
+@pytest.mark.fault("tables")
 @pytest.mark.parametrize("cut", [4, 12, 400])
 def test_a_cut_gzip_is_refused(tmp_path, cut):
     path = write(tmp_path, HEAD + "".join(f"u{n * n},1,{n}\n" for n in range(500)), "events.csv.gz")
@@ -141,6 +147,7 @@ def test_a_cut_gzip_is_refused(tmp_path, cut):
         rows(path)
 
 
+@pytest.mark.fault("tables")
 def test_what_is_no_gzip_is_refused(tmp_path):
     path = tmp_path / "events.csv.gz"
     path.write_text(f"{HEAD}a,1,1\n")

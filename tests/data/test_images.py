@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modalrec.data import images
 from modalrec.data.archives import BadFile
 from modalrec.data.images import ImageWriter, decode, encode, load_images, open_image, read_image_bytes
 from modalrec.errors import ArtifactError
@@ -45,6 +46,7 @@ def test_small_pictures_stay_as_they_are():
     assert decode(picture((20, 30)), **LIMITS).size == (20, 30)
 
 
+@pytest.mark.fault("images")
 @pytest.mark.parametrize(
     ("image", "kind", "expected"),
     [
@@ -68,12 +70,14 @@ def test_unusual_modes_are_converted_properly(image, kind, expected):
     assert np.abs(np.array(middle(result)) - expected).max() <= 3
 
 
+@pytest.mark.fault("images")
 def test_a_palette_picture_with_a_clear_colour_lies_on_white():
     image = Image.new("P", (8, 8), 0)
     image.putpalette([0, 0, 0, 9, 9, 9])
     assert middle(decode(saved(image, "PNG", transparency=0), **LIMITS)) == (255, 255, 255)
 
 
+@pytest.mark.fault("images")
 def test_a_picture_turned_by_exif_is_set_upright():
     image = Image.new("RGB", (40, 20), (0, 0, 0))
     image.paste((255, 255, 255), (0, 0, 20, 20))
@@ -85,6 +89,7 @@ def test_a_picture_turned_by_exif_is_set_upright():
     assert result.getpixel((10, 35))[0] < 50
 
 
+@pytest.mark.fault("images")
 def test_unreadable_exif_does_no_harm():
     assert decode(saved(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff"), **LIMITS).size == (
         8,
@@ -92,6 +97,7 @@ def test_unreadable_exif_does_no_harm():
     )
 
 
+@pytest.mark.fault("images")
 def test_the_first_frame_of_an_animation_counts():
     frames = [Image.new("RGB", (16, 16), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     for kind in ("GIF", "WEBP"):
@@ -101,6 +107,7 @@ def test_the_first_frame_of_an_animation_counts():
         assert max(green, blue) < 30
 
 
+@pytest.mark.fault("images")
 @pytest.mark.parametrize("size", [(1001, 1000), (20_000, 20_000), (2_000_000, 2_000_000)])
 def test_a_decompression_bomb_is_refused_by_its_header(size):
     content = png_header(*size, zlib.compress(bytes(1 << 20)))
@@ -112,6 +119,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(size):
     assert peak < 4 << 20
 
 
+@pytest.mark.fault("images")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
 def test_cut_pictures_are_bad(kind):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8))
@@ -121,28 +129,63 @@ def test_cut_pictures_are_bad(kind):
             decode(content[:keep], **LIMITS)
 
 
+@pytest.mark.fault("images")
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", bytes(1000), b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_what_is_no_picture_is_bad(content):
     with pytest.raises(BadFile, match="no picture of a known format"):
         decode(content, **LIMITS)
 
 
+@pytest.mark.fault("images")
 def test_formats_outside_of_the_list_are_refused_though_pillow_reads_them():
     with pytest.raises(BadFile, match="no picture of a known format"):
         decode(saved(Image.new("RGB", (8, 8)), "PPM"), **LIMITS)
 
 
-def test_flipped_bytes_never_raise_anything_else():
-    rng = np.random.default_rng(1)
+@pytest.mark.fault("images")
+def test_flipped_bytes_never_raise_anything_else(record_property):
+    rng, mutated = np.random.default_rng(1), 0
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"):
         content = np.frombuffer(picture((30, 30), kind=kind), np.uint8)
         for _ in range(150):
             hurt = content.copy()
             hurt[rng.integers(0, len(hurt), 4)] = rng.integers(0, 256, 4)
+            mutated += 1
             try:
                 assert decode(hurt.tobytes(), **LIMITS).mode == "RGB"
             except BadFile:
                 continue
+    record_property("cases", mutated)
+
+
+@pytest.mark.fault("images")
+@pytest.mark.parametrize("suffix", ["jpg", "png", "svg", "heic"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "SVG"])
+def test_the_content_counts_and_not_the_suffix(kind, suffix, tmp_path):
+    """An SVG may hold scripts and links: none is a picture here."""
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><image href="file:///etc/passwd"/></svg>'
+    path = tmp_path / f"1.{suffix}"
+    path.write_bytes(svg if kind == "SVG" else picture((20, 30), kind=kind))
+    if kind == "SVG":
+        with pytest.raises(BadFile, match="no picture of a known format"):
+            decode(path.read_bytes(), **LIMITS)
+    else:
+        assert decode(path.read_bytes(), **LIMITS).size == (20, 30)
+
+
+@pytest.mark.guard("images")
+@pytest.mark.parametrize(
+    ("guard", "gone", "check"),
+    [
+        ("FORMATS", None, test_formats_outside_of_the_list_are_refused_though_pillow_reads_them),
+        ("BadFile", ValueError, lambda: test_what_is_no_picture_is_bad(b"<html>404</html>")),
+    ],
+    ids=["formats", "one error"],
+)
+def test_each_guard_is_needed(monkeypatch, guard, gone, check):
+    monkeypatch.setattr(images, guard, gone)
+    with pytest.raises((pytest.fail.Exception, ValueError)):
+        check()
 
 
 def write(folder: Path, items: list[int], part_bytes: int) -> dict[int, bytes]:

@@ -125,6 +125,7 @@ def test_a_packed_pickle(tmp_path):
     assert read_frame(path)["SessionId"].to_pylist() == [3, 3, 8]
 
 
+@pytest.mark.fault("pickles")
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
@@ -152,6 +153,7 @@ def test_a_hostile_pickle_is_refused_by_the_name_of_what_it_wants(tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pickle"]
 
 
+@pytest.mark.fault("pickles")
 def test_known_names_called_with_anything_do_nothing(tmp_path):
     """Each admitted name is an inert record, also where a hostile file calls it with what the real one would run."""
     for value in (Call(np.dtype, "O"), Call(bytearray, 1 << 40), Call(slice, 1), [1, 2], {"_mgr": 3}, None, 7):
@@ -159,6 +161,7 @@ def test_known_names_called_with_anything_do_nothing(tmp_path):
             read_frame(dumped(tmp_path / "odd.pickle", value))
 
 
+@pytest.mark.fault("pickles")
 def test_objects_of_a_forged_type_are_not_pointers(tmp_path):
     """Raw bytes as an object array would be pointers to numpy; here they are nothing."""
     raw = pickle.dumps(pd.DataFrame({"x": np.array([1, 2], np.int64)}), protocol=2)
@@ -169,6 +172,7 @@ def test_objects_of_a_forged_type_are_not_pointers(tmp_path):
         read_frame(path)
 
 
+@pytest.mark.fault("pickles")
 @pytest.mark.parametrize("keep", [1, 10, 200, -1])
 def test_a_cut_pickle_is_refused(tmp_path, keep):
     path = dumped(tmp_path / "cut.pickle", FRAME)

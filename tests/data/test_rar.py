@@ -83,6 +83,7 @@ def test_pictures_are_found_and_read_in_any_order(tmp_path, form):
         pictures.read("a/2.PNG", 5)
 
 
+@pytest.mark.fault("archives")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["../1.jpg", "/etc/1.jpg", "a/../../1.jpg"])
 def test_names_that_leave_the_folder_refuse_the_rar(tmp_path, form, name):
@@ -90,17 +91,20 @@ def test_names_that_leave_the_folder_refuse_the_rar(tmp_path, form, name):
         open_archive(write_rar(tmp_path / "x.rar", form, {"1.jpg": b"one", name: b"two"}))
 
 
+@pytest.mark.fault("archives")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_rar_that_says_it_unpacks_to_far_too_much_is_refused(tmp_path, form):
     with pytest.raises(DataError, match=r"x\.rar: unpacks from [\d,]+ to 2,000,000,000 bytes"):
         open_archive(write_rar(tmp_path / "x.rar", form, {"1.jpg": b"one"}, size=2_000_000_000))
 
 
+@pytest.mark.fault("archives")
 def test_links_are_refused(tmp_path):
     with pytest.raises(DataError, match="is a link or a device"):
         open_archive(write_rar(tmp_path / "x.rar", 4, {"1.jpg": b"/etc/passwd"}, mode=0o120777))
 
 
+@pytest.mark.fault("archives")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_damaged_picture_is_bad_and_the_others_are_not(tmp_path, form):
     entries = {"1.jpg": b"one", "2.jpg": b"two!" * 9, "3.jpg": b"three"}
@@ -110,6 +114,7 @@ def test_a_damaged_picture_is_bad_and_the_others_are_not(tmp_path, form):
         pictures.read("2.jpg", LIMIT)
 
 
+@pytest.mark.fault("archives")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_rar_that_is_cut_short_is_refused(tmp_path, form):
     path = write_rar(tmp_path / "x.rar", form, {f"{n}.jpg": b"content" * 40 for n in range(5)})
@@ -118,6 +123,7 @@ def test_a_rar_that_is_cut_short_is_refused(tmp_path, form):
         open_archive(path).read("4.jpg", LIMIT)
 
 
+@pytest.mark.fault("archives")
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"#mtree\n./1.jpg type=file contents=/etc/passwd\n"])
 def test_other_forms_are_not_let_in_under_its_name(tmp_path, content):
     (tmp_path / "x.rar").write_bytes(content)

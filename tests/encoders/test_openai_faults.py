@@ -62,6 +62,7 @@ def check_all_are_there(server: EmbeddingsServer, folder: Path, paid_at_most: in
     assert max(server.paid.values()) <= paid_at_most
 
 
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize("after", [0, 2, 5])
 @pytest.mark.parametrize("trouble", PASSING, ids=name_of)
 def test_what_passes_is_tried_again(trouble: Trouble, after: int, tmp_path: Path) -> None:
@@ -73,6 +74,7 @@ def test_what_passes_is_tried_again(trouble: Trouble, after: int, tmp_path: Path
         assert server.paid.total() <= len(TEXTS) + bought_twice
 
 
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize("after", [0, 1, 4])
 @pytest.mark.parametrize(("trouble", "message"), FINAL, ids=name_of)
 def test_what_does_not_pass_ends_at_once_and_finished_requests_are_kept(
@@ -90,6 +92,7 @@ def test_what_does_not_pass_ends_at_once_and_finished_requests_are_kept(
         assert server.paid.total() <= len(TEXTS) + lost
 
 
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize("after", [0, 3])
 @pytest.mark.parametrize(("trouble", "message"), LASTING, ids=name_of)
 def test_what_lasts_ends_after_some_attempts(trouble: Trouble, message: str, after: int, tmp_path: Path) -> None:
@@ -102,8 +105,9 @@ def test_what_lasts_ends_after_some_attempts(trouble: Trouble, message: str, aft
         check_all_are_there(server, tmp_path, 1 + (trouble.kind != "status") * tried)
 
 
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize("kind", ["empty", "truncate", "short", "reset", "hang"])
-@pytest.mark.parametrize("times", [1, -1])
+@pytest.mark.parametrize("times", [1, 2, -1])
 def test_faults_of_the_transport(kind: str, times: int, tmp_path: Path) -> None:
     with served() as server, faulty(server.url, Fault(kind, times=times, method="POST", seconds=0.4)) as proxy:
         settings = {"base_url": f"{proxy.url}/v1", "attempts": 3, "timeout": 0.2 if kind == "hang" else 5}
@@ -120,6 +124,7 @@ def test_faults_of_the_transport(kind: str, times: int, tmp_path: Path) -> None:
         np.testing.assert_allclose(again.encode_texts(TEXTS), expected(TEXTS), atol=1e-7)
 
 
+@pytest.mark.fault("openai")
 def test_a_server_that_is_not_there() -> None:
     with served() as server:
         url = server.url
@@ -130,6 +135,7 @@ def test_a_server_that_is_not_there() -> None:
         encoder.encode_texts(["a"])
 
 
+@pytest.mark.fault("openai")
 def test_the_server_says_how_long_to_wait(tmp_path: Path) -> None:
     with served(Trouble("status", status=429, seconds=0.5)) as server:
         began = time.monotonic()
@@ -138,6 +144,7 @@ def test_the_server_says_how_long_to_wait(tmp_path: Path) -> None:
         assert len(server.requests) == 7
 
 
+@pytest.mark.fault("openai")
 def test_one_refusal_ends_the_requests_of_all_threads(tmp_path: Path) -> None:
     with served(Trouble("status", times=-1, status=401)) as server:
         with pytest.raises(UpstreamError, match="refuses the key"):
@@ -157,6 +164,7 @@ OpenAI(config, "cpu").expect(lambda: [texts], Run("embed_text", checkpoints=fold
 """
 
 
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize("api", ["requests", "batch"])
 def test_a_killed_run_has_lost_nothing_that_was_finished(api: str, tmp_path: Path) -> None:
     with served(Trouble("status", times=-1, status=503, after=4), polls=1000) as server:
@@ -190,6 +198,7 @@ def test_batches(files: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         assert not list(tmp_path.rglob("batch-*"))
 
 
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -211,6 +220,7 @@ def test_a_batch_that_failed_in_part(kind: str, message: str, tmp_path: Path) ->
         assert server.paid == dict.fromkeys(TEXTS, 1)
 
 
+@pytest.mark.fault("openai")
 def test_a_batch_that_failed_whole_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
     """The same texts make the same file: a batch that has ended and gave nothing is not found again."""
     with served(Trouble("partly")) as server:
@@ -220,12 +230,61 @@ def test_a_batch_that_failed_whole_is_not_taken_for_the_next_one(tmp_path: Path)
         assert len(server.batches) == 2
 
 
-@pytest.mark.parametrize("kind", ["nan", "zero", "short", "extra"])
+@pytest.mark.fault("openai")
+@pytest.mark.parametrize("kind", ["nan", "zero", "short", "extra", "duplicate", "index"])
 def test_rows_of_a_batch_are_checked(kind: str, tmp_path: Path) -> None:
     with served(Trouble(kind, after=2)) as server, pytest.raises(UpstreamError, match="damaged answers"):
         expect(build(server, api="batch", poll_seconds=0.01), tmp_path)
 
 
+@pytest.mark.fault("openai")
+@pytest.mark.parametrize("api", ["requests", "batch"])
+@pytest.mark.parametrize("after", [0, 3])
+def test_rows_in_another_order_are_placed_by_their_index(api: str, after: int, tmp_path: Path) -> None:
+    with served(Trouble("reordered", times=-1, after=after)) as server:
+        encoder = build(server, api=api, poll_seconds=0.01)
+        expect(encoder, tmp_path)
+        np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected(TEXTS), atol=1e-7)
+        assert server.paid == dict.fromkeys(TEXTS, 1)
+
+
+@pytest.mark.fault("openai")
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(("status", "code"), [(401, "invalid_api_key"), (429, "insufficient_quota")])
+def test_a_batch_ends_at_once_where_the_key_or_the_quota_is_refused(
+    status: int, code: str, after: int, tmp_path: Path
+) -> None:
+    with served(Trouble("status", times=-1, status=status, code=code, after=after)) as server:
+        with pytest.raises(UpstreamError, match=r"refuses the key|no quota is left"):
+            expect(build(server, api="batch", poll_seconds=0.01), tmp_path)
+        assert len(server.requests) == after + 1
+        assert not server.paid
+
+
+@pytest.mark.guard("openai")
+@pytest.mark.parametrize("lost", ["retries", "quota", "rows"])
+def test_each_guard_is_needed(lost: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without retries a passing fault ends all; without its name a quota is asked for again; NaN gets in."""
+    trouble = {
+        "retries": Trouble("status", status=503),
+        "quota": Trouble("status", times=-1, status=429, code="insufficient_quota"),
+        "rows": Trouble("nan"),
+    }[lost]
+    monkeypatch.setattr(service, "_no_quota" if lost == "quota" else "_again_at", lambda error: False)
+    if lost == "rows":
+        monkeypatch.setattr(service, "vector_of", lambda numbers, width, dimension: numbers[:dimension])
+    with served(trouble) as server:
+        encoder = build(server, attempts=3, concurrency=1)
+        if lost == "rows":
+            expect(encoder, tmp_path)
+            assert np.isnan(encoder.encode_texts(TEXTS)).any()
+            return
+        with pytest.raises(UpstreamError):
+            expect(encoder, tmp_path)
+        assert len(server.requests) == (1 if lost == "retries" else 3)
+
+
+@pytest.mark.fault("openai")
 @pytest.mark.parametrize("path", ["/files", "/batches", "/content"])
 @pytest.mark.parametrize("kind", ["status", "lost", "reset", "truncate"])
 def test_transport_of_batches(kind: str, path: str, tmp_path: Path) -> None:

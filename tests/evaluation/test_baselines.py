@@ -82,6 +82,7 @@ def test_item_knn_is_its_definition(random_sequences: Callable[..., Sequences]) 
     np.testing.assert_array_equal(knn.score(prepared, 4, 9), knn.score(prepared, 0, 15)[:, 4:9])
 
 
+@pytest.mark.fault("edges")
 def test_item_knn_without_any_pair_falls_back_to_popularity() -> None:
     knn = ItemKNN(make_sequences([[2], [2], [1]], 3))
     assert knn.score(knn.prepare([np.array([0], np.int32)]), 0, 3)[0] == pytest.approx([0, 1e-6, 2e-6])

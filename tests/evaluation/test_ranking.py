@@ -76,6 +76,7 @@ def test_agrees_with_brute_force(
     assert ranking.top.items.tolist() == [top for _, _, top in expected]
 
 
+@pytest.mark.fault("edges")
 def test_tie_modes_order_the_target_among_its_equals(random_sequences: RandomSequences, run: Run) -> None:
     sequences = random_sequences(40, 30)
     ranking = rank(Table(tied_scores(30)), sequences, sequences.targets(TEST), mask_seen=True, k=5, run=run)
@@ -107,6 +108,7 @@ def test_masking_leaves_the_scorers_own_array_alone(random_sequences: RandomSequ
     np.testing.assert_array_equal(scorer.table, before)
 
 
+@pytest.mark.fault("edges")
 def test_masked_items_are_never_listed_and_a_repeated_target_is_a_miss(run: Run) -> None:
     """Lists of a recommender cannot hold a masked item, so neither may ranks by scores: rows stay comparable."""
     sequences = make_sequences([[0, 1, 2, 1]], 4)
@@ -120,6 +122,7 @@ def test_masked_items_are_never_listed_and_a_repeated_target_is_a_miss(run: Run)
     assert shown.ranks().tolist() == [3.0]
 
 
+@pytest.mark.fault("edges")
 def test_one_item_one_user(run: Run) -> None:
     sequences = make_sequences([[0, 0, 0]], 1)
     ranking = rank(Table(np.zeros((1, 1))), sequences, sequences.targets(TEST), mask_seen=False, k=10, run=run)
@@ -127,6 +130,7 @@ def test_one_item_one_user(run: Run) -> None:
     assert measure(ranking, (1, 10))["recall_1"] == 1.0
 
 
+@pytest.mark.fault("edges")
 def test_users_without_history_are_not_ranked(run: Run) -> None:
     sequences = make_sequences([[0, 1, 2], [1, 2, 0]], 3)
     split = sequences.split.copy()
@@ -137,6 +141,7 @@ def test_users_without_history_are_not_ranked(run: Run) -> None:
     assert ranking.users.tolist() == [0, 1]
 
 
+@pytest.mark.fault("edges")
 def test_no_user_at_all(run: Run) -> None:
     sequences = make_sequences([[0, 1]], 3)
     ranking = rank(Table(np.eye(3)), sequences, sequences.targets(TEST), mask_seen=True, k=2, run=run)
@@ -144,6 +149,7 @@ def test_no_user_at_all(run: Run) -> None:
     assert measure(ranking, (1, 2)) == dict.fromkeys(measure(ranking, (1, 2)), 0.0)
 
 
+@pytest.mark.fault("training")
 def test_nan_scores_name_the_user(run: Run) -> None:
     sequences = make_sequences([[0, 1, 2], [1, 2, 0], [2, 0, 1]], 3)
     table = np.zeros((3, 3))
@@ -181,6 +187,7 @@ def test_lists_rank_by_place_and_miss_beyond(
         assert ranking.ranks().tolist() == [rank_of_target]
 
 
+@pytest.mark.fault("edges")
 @pytest.mark.parametrize(
     ("items", "scores", "message"),
     [
@@ -205,6 +212,7 @@ def test_exhaustive_needs_scores(run: Run) -> None:
         rank(lists, sequences, sequences.targets(TEST), mask_seen=False, k=3, run=run, exhaustive=True)
 
 
+@pytest.mark.fault("edges")
 def test_constant_scores_find_nothing(random_sequences: RandomSequences, run: Run) -> None:
     sequences = random_sequences(50, 100)
     ranking: Ranking = rank(
@@ -214,6 +222,7 @@ def test_constant_scores_find_nothing(random_sequences: RandomSequences, run: Ru
     assert measure(ranking, ties="standard")["recall_1"] == 1.0
 
 
+@pytest.mark.fault("edges")
 @pytest.mark.parametrize("mask_seen", [True, False])
 def test_what_is_no_candidate_is_neither_counted_nor_listed(
     random_sequences: RandomSequences, run: Run, mask_seen: bool
@@ -265,6 +274,7 @@ def test_every_event_is_ranked_and_the_histories_of_a_user_come_in_order(run: Ru
         assert ranking.greater[row] == (scorer.table[item] > scorer.table[item, ranking.targets[row]]).sum()
 
 
+@pytest.mark.fault("edges")
 def test_tiebreaking_is_uniform_among_equals_and_repeatable(run: Run) -> None:
     sequences = make_sequences([[0, 1, 2]] * 3000, 5)
     ranking = rank(Table(np.ones((5, 5))), sequences, sequences.targets(TEST), mask_seen=False, k=5, run=run)

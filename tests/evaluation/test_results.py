@@ -22,11 +22,13 @@ def result(run: Run) -> Result:
     return summarise("model", ranking, late, (1, 2), np.random.default_rng(0), 200, part="temporal")
 
 
+@pytest.mark.fault("edges")
 def test_cold_users_and_unknown_targets_are_counted_apart(result: Result) -> None:
     assert (len(result.ranking), result.cold_users) == (2, 1)
     assert (result.users_without_train, result.targets_without_train) == (1, 2)
 
 
+@pytest.mark.fault("edges")
 def test_warm_and_cold_targets_are_measured_apart(run: Run) -> None:
     """Items 0 and 1 have two train events, item 2 one, item 3 none; everybody is given what comes after the last."""
     sequences = make_sequences([[0, 1, 0, 1], [0, 1, 1, 2], [2, 0, 2, 3], [1, 0, 0, 3]], 4)

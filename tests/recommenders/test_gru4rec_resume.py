@@ -67,6 +67,7 @@ def test_exact_resume_in_the_middle_of_an_epoch(name: str, engine: str, after: i
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.fault("kill")
 @pytest.mark.parametrize(
     ("engine", "step", "name"), [("fused", 1, "SIGKILL"), ("fused", 13, "SIGTERM"), ("torch", 7, "SIGKILL")]
 )

@@ -59,6 +59,7 @@ def same(first: Path, second: Path) -> bool:
     return identical and read_manifest(first, "embeddings").digest == read_manifest(second, "embeddings").digest
 
 
+@pytest.mark.fault("kill")
 @pytest.mark.parametrize("batch", [0, 1, 6])
 def test_a_killed_run_resumes_to_the_same_bits(
     batch: int, shards: list[Path], dataset: Path, whole: Path, tmp_path: Path
@@ -69,6 +70,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert same(tmp_path / "out", whole)
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "gone"])
 def test_a_damaged_shard_and_all_behind_it_are_encoded_again(
     damage: str, shards: list[Path], dataset: Path, whole: Path, tmp_path: Path
@@ -116,6 +118,7 @@ def count(monkeypatch: pytest.MonkeyPatch, method: str) -> list[int]:
     return sizes
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("change", ["nothing", "config", "weights", "seed", "program"])
 def test_shards_of_something_else_are_not_taken(
     change: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -74,10 +74,12 @@ def test_no_epochs_leave_the_model_as_it_was() -> None:
     assert model.weight.item() == 0
 
 
+@pytest.mark.fault("training")
 def test_stops_at_a_loss_that_is_not_finite_before_the_weights_take_it() -> None:
     model, points = Line(), Points()
     points.y[5] = math.nan
-    with pytest.raises(TrainingError, match=r"epoch 1, step \d+: loss nan.*lower training.learning_rate"):
+    said = r"epoch 1, step \d+ \(batch \d+ of 8\): loss nan.*lower training.learning_rate"
+    with pytest.raises(TrainingError, match=said):
         fit(model, points, config=config(), run=QUIET, fingerprint="x")
     assert torch.isfinite(model.weight).all()
 
@@ -118,6 +120,7 @@ def test_rate_falls_tenfold_after_each_epoch_that_is_no_better_but_not_below_the
     assert rates[::8] == pytest.approx([1e-4, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6])
 
 
+@pytest.mark.fault("kill")
 @pytest.mark.parametrize(("step", "name"), [(1, "SIGKILL"), (7, "SIGKILL"), (12, "SIGTERM")])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, step: int, name: str) -> None:
     number = getattr(signal, name)
@@ -131,6 +134,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, step: int, name: 
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
     whole = train(str(tmp_path / "whole"))
@@ -146,6 +150,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
+@pytest.mark.fault("damaged")
 def test_another_fingerprint_does_not_resume(tmp_path: Path) -> None:
     run = Run("test", device="cpu", checkpoints=str(tmp_path), quiet=True)
     fit(Line(), Points(), config=config(), run=run, fingerprint="a" * 64)

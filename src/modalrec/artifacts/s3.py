@@ -130,6 +130,29 @@ class Store:
         digest = hashlib.sha256(content).hexdigest()
         self._put(uri, lambda: io.BytesIO(content), len(content), digest)
 
+    def create_bytes(self, uri: str, content: bytes) -> bool:
+        """Stores a small object where there is none; False where there is one. Of two at once, one succeeds."""
+        bucket, key = split_object(uri)
+        headers = {"If-None-Match": "*", f"x-amz-meta-{DIGEST}": hashlib.sha256(content).hexdigest()}
+
+        def create() -> bool:
+            try:
+                self._client._put_object(bucket, key, content, headers)  # `put_object` takes no condition
+            except S3Error as error:
+                if error.code in ("PreconditionFailed", "ConditionalRequestConflict"):
+                    return False
+                if error.code != "NotImplemented":
+                    raise
+                if self._stat(bucket, key) is not None:
+                    return False
+                # A store without conditions: of two at once the second overwrites, and the first sees that it did.
+                del headers["If-None-Match"]
+                self._client._put_object(bucket, key, content, headers)
+            return True
+
+        # A first attempt may have succeeded and only its answer been lost: then the object is this one.
+        return self._try(uri, create) or self.get_bytes(uri) == content
+
     def get_bytes(self, uri: str) -> bytes:
         """Reads an object.
 

@@ -3,8 +3,10 @@
 `localized` brings an input here, `delivered` takes an output away, and a `Location` holds checkpoints.
 """
 
+import os
 import shutil
 import tempfile
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,10 @@ class Location(ABC):
     @abstractmethod
     def put(self, name: str, content: bytes) -> None:
         """Stores a file under a plain name; a reader sees the old content or the new one."""
+
+    @abstractmethod
+    def create(self, name: str, content: bytes) -> bool:
+        """Stores a file under a name that nobody has; False where it is taken. Of two at once, one succeeds."""
 
     @abstractmethod
     def get(self, name: str) -> bytes | None:
@@ -47,6 +53,18 @@ class FolderLocation(Location):
     def put(self, name: str, content: bytes) -> None:
         """See `Location.put`."""
         write_bytes(self.folder / name, content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See `Location.create`."""
+        beside = f".{name}.{uuid.uuid4().hex}"
+        self.put(beside, content)
+        try:
+            os.link(self.folder / beside, self.folder / name)
+        except FileExistsError:
+            return False
+        finally:
+            self.delete(beside)
+        return True
 
     def get(self, name: str) -> bytes | None:
         """See `Location.get`."""
@@ -76,6 +94,10 @@ class BucketLocation(Location):
     def put(self, name: str, content: bytes) -> None:
         """See `Location.put`."""
         self.store.put_bytes(f"{self.uri}/{name}", content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See `Location.create`."""
+        return self.store.create_bytes(f"{self.uri}/{name}", content)
 
     def get(self, name: str) -> bytes | None:
         """See `Location.get`."""

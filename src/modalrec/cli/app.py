@@ -20,7 +20,7 @@ from modalrec.cli.stages import ConfigFile, Preset, Settings, add_stage_commands
 from modalrec.cli.tune import add_tune_commands
 from modalrec.cli.upload import add_upload_command
 from modalrec.config import PRESETS, resolve
-from modalrec.errors import ConfigError, ModalrecError
+from modalrec.errors import ConfigError, told
 from modalrec.stages import STAGES
 
 app = typer.Typer(
@@ -44,9 +44,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
-    except ModalrecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        known = told(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)
 
 
 @app.command("config", rich_help_panel="Look")

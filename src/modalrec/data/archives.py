@@ -19,6 +19,8 @@ MAX_RATIO = 200
 """Pictures hardly shrink; an entry that unpacks to more than this many times its size is no picture."""
 SMALL = 1 << 20
 """Entries of up to this many bytes may shrink as they like."""
+MAX_ENTRIES = 2_000_000
+"""Entries of a zip; names alone of more would fill the memory of a laptop."""
 
 
 class BadFile(Exception):
@@ -76,8 +78,10 @@ class Folder(Archive):
                     continue
                 if full.is_symlink() and not full.resolve().is_relative_to(root):
                     problems.add(str(full.relative_to(path)), "is a link that leaves the folder")
+                elif full.exists() and not full.is_file():  # to open a pipe would wait for ever
+                    problems.add(str(full.relative_to(path)), "is a pipe, a socket or a device")
                 names.append(full.relative_to(path).as_posix())
-        problems.raise_if_any("Copy the linked files into the folder")
+        problems.raise_if_any("Put plain files there")
         super().__init__(path, names)
 
     def read(self, name: str, max_bytes: int) -> bytes:
@@ -137,6 +141,8 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise DataError(f"{path}: is not a complete zip ({error}); fetch it again") from None
     problems = Problems(path)
+    if len(opened.infolist()) > MAX_ENTRIES:
+        problems.add("", f"has {len(opened.infolist()):,} entries, more than {MAX_ENTRIES:,}")
     for entry in opened.infolist():
         fault = _fault(entry)
         if fault:
@@ -164,8 +170,11 @@ def is_picture(name: str, is_folder: bool) -> bool:
 def _fault(entry: zipfile.ZipInfo) -> str:
     if not is_inside(entry.filename):
         return "its name leaves the folder"
-    if stat.S_ISLNK(entry.external_attr >> 16):
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind == stat.S_IFLNK:
         return "is a symbolic link"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a pipe, a socket or a device"
     if entry.flag_bits & 0x1:
         return "is encrypted"
     if entry.file_size > SMALL and entry.file_size > MAX_RATIO * entry.compress_size:

@@ -42,6 +42,12 @@ class LevelUsage:
         return self.entropy / math.log2(len(self.counts)) if len(self.counts) > 1 else 1.0
 
 
+def has_collapsed(usage: LevelUsage) -> bool:
+    """Whether a codebook says nearly nothing: less than a tenth of what equally frequent codes of the items would."""
+    possible = min(len(usage.counts), int(usage.counts.sum()))
+    return possible > 1 and usage.entropy < 0.1 * math.log2(possible)
+
+
 def level_usage(codes_NL: NDArray[np.int32], sizes: Sequence[int]) -> list[LevelUsage]:
     """The usage of each level.
 

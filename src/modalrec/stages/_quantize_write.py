@@ -6,13 +6,16 @@ from numpy.typing import NDArray
 from modalrec.artifacts import Stage
 from modalrec.artifacts.codes import CodeGroup, write_code_groups, write_codes
 from modalrec.data.semantic_ids import with_positions
-from modalrec.evaluation.codes import colliding, level_usage, pooled_usage
+from modalrec.evaluation.codes import colliding, has_collapsed, level_usage, pooled_usage
 from modalrec.quantizers import Quantizer, save_quantizer, save_towers
 from modalrec.run import Run
 from modalrec.stages._quantize_code import all_present
 from modalrec.stages._quantize_read import Tower, group_name
 
 # N items, L levels of all towers, K codes of a group.
+
+COLLAPSED = "look for equal or constant vectors, or lower quantizer.revive_after"
+"""What to do about a level whose codes say nearly nothing."""
 
 
 def write_semantic_ids(
@@ -38,6 +41,8 @@ def write_semantic_ids(
         metrics[f"level_{level}_usage"] = found.used / len(found.counts)
         metrics[f"level_{level}_perplexity"] = found.perplexity
         metrics[f"level_{level}_normalised_entropy"] = found.normalised_entropy
+        if has_collapsed(found):
+            run.say(f"level {level} has collapsed: {found.used} of {len(found.counts)} codes are used; {COLLAPSED}")
     metrics |= _distinct("", codes_NL)
     metrics |= {"largest_group": sizes[-1], "collisions_left": colliding(semantic_ids)}
     work.statistics["codebook_sizes"] = sizes
@@ -47,7 +52,7 @@ def write_semantic_ids(
 
 
 def write_groups(
-    work: Stage, towers: list[Tower], quantizers: list[Quantizer], codes_NL: NDArray[np.int32]
+    work: Stage, towers: list[Tower], quantizers: list[Quantizer], codes_NL: NDArray[np.int32], run: Run
 ) -> dict[str, float]:
     """Writes one group a tower; how its codes are used, on average of its places and of a codebook that they share."""
     groups: dict[str, CodeGroup] = {}
@@ -59,6 +64,8 @@ def write_groups(
         first += len(sizes)
         groups[name] = CodeGroup(codes_NK, sizes, quantizer.shares_codebook)
         used = level_usage(codes_NK, sizes)
+        if dead := sum(map(has_collapsed, used)):
+            run.say(f"{name}: {dead} of {len(sizes)} codes an item have collapsed to one value; {COLLAPSED}")
         metrics[f"{name}_codes"] = len(sizes)
         metrics[f"{name}_items_without_vector"] = int((~tower.present_N).sum())
         metrics[f"{name}_usage"] = float(np.mean([place.used / len(place.counts) for place in used]))

@@ -167,7 +167,7 @@ def quantize(
         metrics["items_without_vector"] = int((~any_present(towers)).sum())
         codes_NL, errors_N = code_all(quantizers, towers, learner.divided, config.last_level, metrics)
         if config.form == "groups":
-            metrics |= write_groups(work, towers, quantizers, codes_NL)
+            metrics |= write_groups(work, towers, quantizers, codes_NL, run)
         else:
             metrics |= write_semantic_ids(work, towers, quantizers, codes_NL, errors_N, run)
         write_json(work.folder / "curves.json", learner.curves)

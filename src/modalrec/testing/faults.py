@@ -22,7 +22,8 @@ class Fault:
     Attributes:
         kind: `status` (an error of this HTTP status), `empty` (200 without a body), `truncate` (half of the body, then
             the connection closes), `short` (half of the body as if it were all), `corrupt` (one bit flipped), `reset`
-            (the connection is reset), `hang` (no answer for `seconds`), `lost` (200, and the service never sees it).
+            (the connection is reset), `hang` (no answer for `seconds`), `lost` (200, and the service never sees it),
+            `cut` (the service gets half of what is sent, then both connections are lost).
         times: How often to fail; -1 for ever.
         method: The requests to hit.
         path: Text that their path contains.
@@ -105,7 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(status, headers, body)
         if fault.kind == "hang":
             time.sleep(fault.seconds)
-        if fault.kind in ("hang", "reset"):
+        if fault.kind == "cut":
+            self._forward_half(content)
+        if fault.kind in ("hang", "reset", "cut"):
             return self._reset()
         if fault.kind in ("status", "lost"):
             return self._answer(fault.status if fault.kind == "status" else 200, [], b"")
@@ -121,13 +124,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
-    def _forward(self, content: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _begin(self) -> http.client.HTTPConnection:
+        """A connection to the service on which the request's head has been put."""
         connection = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        # The Host header stays the client's: signatures cover it.
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            connection.putheader(name, value)
+        return connection
+
+    def _forward_half(self, content: bytes) -> None:
+        connection = self._begin()
+        connection.endheaders(content[: len(content) // 2] or None)
+        connection.close()
+
+    def _forward(self, content: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = self._begin()
         try:
-            # The Host header stays the client's: signatures cover it.
-            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                connection.putheader(name, value)
             connection.endheaders(content or None)
             response = connection.getresponse()
             headers = [(name, value) for name, value in response.getheaders() if name.lower() not in HOP_BY_HOP]

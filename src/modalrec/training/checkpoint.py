@@ -7,6 +7,8 @@ a run with another config, input or program does not. A file's name carries the 
 import hashlib
 import io
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from modalrec.artifacts.files import sha256_json
 from modalrec.artifacts.store import Location, open_location
 from modalrec.config import Config, dump
 from modalrec.run import Run
+from modalrec.training.lease import Lease
 
 
 def fingerprint(stage: str, config: Config, seed: int, inputs: Mapping[str, Manifest]) -> str:
@@ -39,8 +42,19 @@ class Checkpoints:
     def __init__(self, run: Run, fingerprint: str) -> None:
         self.run = run
         self.location: Location | None = None
+        self.lease: Lease | None = None
         if run.checkpoints:
-            self.location = open_location(f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}")
+            place = f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}"
+            self.location = open_location(place)
+            self.lease = Lease(self.location, place)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Holds the place against other runs while the block is at work.
+
+        Raises:
+            UpstreamError: Another run is at work there.
+        """
+        return self.lease.held() if self.lease else nullcontext()
 
     def save(self, step: int, epoch: int, state: dict[str, Any]) -> None:
         """Stores a state atomically and drops all but the newest two.
@@ -52,6 +66,8 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
+        if self.lease and self.lease.name:
+            self.lease.check()
         self.location.put(f"step-{step:010d}-{epoch:06d}-{hashlib.sha256(content).hexdigest()}.pt", content)
         for name in self._names()[self.kept :]:
             self.location.delete(name)
@@ -63,12 +79,18 @@ class Checkpoints:
             if self.location is None or content is None:
                 continue
             if hashlib.sha256(content).hexdigest() == name.removesuffix(".pt").rpartition("-")[2]:
-                state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-                return state
+                with suppress(UnpicklingError, RuntimeError, EOFError):  # a digest that fits, and no checkpoint
+                    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                    return state
             self.run.say(f"checkpoint {name} is damaged; trying the one before")
             # It would take the place of a whole one among those that are kept.
             self.location.delete(name)
         return None
+
+    def last(self) -> str:
+        """How a message names the newest checkpoint."""
+        names = self._names()
+        return f"The last good checkpoint is {names[0].rsplit('-', 1)[0]}" if names else "There is no checkpoint yet"
 
     def _names(self) -> list[str]:
         names = self.location.names() if self.location else []

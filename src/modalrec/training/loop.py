@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -123,7 +123,8 @@ def fit(
         One entry per epoch: `epoch` (from 1), the mean of every loss, the validation metrics.
 
     Raises:
-        TrainingError: A loss or gradient is not finite; nothing of that step is kept.
+        TrainingError: A loss or gradient is not finite, or memory does not suffice; nothing of that step is kept.
+        UpstreamError: Another run is at work on the same checkpoints.
         ConfigError: The processes cannot share out the batches of a step.
     """
     device = run.torch_device()
@@ -134,24 +135,26 @@ def fit(
         batches = batches.apart(config.accumulate)
     steps = _steps(model, config, run, team)
     checkpoints = Checkpoints(run, fingerprint)
-    state = _restore(checkpoints, model, steps, run, team)
-    saved = time.monotonic()
     total = config.epochs * math.ceil(len(batches.plan(0)) / config.accumulate)
-    plan = batches.plan(state.epoch)
     with (
+        _alone(checkpoints, model, steps, run, team) as state,
         run.progress("training", total) as progress,
         live_events(run, fingerprint, state.epoch, team.leads) as show,
         _terminated() as stop,
         _threads(model, device),
     ):
+        saved = time.monotonic()
+        plan = batches.plan(state.epoch)
         progress.start_at(state.global_step)
         while not _finished(state, config):
             model.train()
             pace = Pace()
             for step in range(state.step, math.ceil(len(plan) / config.accumulate)):
                 begin = time.monotonic()
-                batch = _batch(batches, plan, state.epoch, step, config, device)
-                done = _train_step(steps, batch, _rate(config, state, total), config, state)
+                with _named(state, step, len(plan), config, checkpoints):
+                    batch = _batch(batches, plan, state.epoch, step, config, device)
+                    done = steps.step(batch, _rate(config, state, total))
+                _count(done, state)
                 progress.advance(epoch=state.epoch + 1, loss=done.losses["loss"])
                 state.step = step + 1
                 pace.batches += done.batches
@@ -199,19 +202,38 @@ def _batch(batches: Batches, plan: Sequence[Any], epoch: int, step: int, config:
     return Group(epoch, first, min(config.accumulate, len(plan) - first), build)
 
 
-def _train_step(steps: Steps, batch: Any, rate: float, config: TrainingConfig, state: State) -> Done:
+@contextmanager
+def _named(state: State, step: int, batches: int, config: TrainingConfig, checkpoints: Checkpoints) -> Iterator[None]:
+    """Says of an error in a step where it happened, what was kept, and what may help."""
     try:
-        done = steps.step(batch, rate)
+        yield
+        return
     except TrainingError as error:
-        raise TrainingError(
-            f"epoch {state.epoch + 1}, step {state.step + 1}: {error}; lower training.learning_rate "
-            f"({config.learning_rate:g}), or look for extreme values in the input"
-        ) from None
+        what = (
+            f"{error}; lower training.learning_rate ({config.learning_rate:g}), or look for extreme values in the input"
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        what = f"out of memory; lower training.batch_size ({config.batch_size}), the model's width or its history"
+    first = step * config.accumulate + 1
+    place = f"batch {first}" if config.accumulate == 1 else f"batches from {first} on"
+    raise TrainingError(
+        f"epoch {state.epoch + 1}, step {step + 1} ({place} of {batches}): {what}. {checkpoints.last()}"
+    )
+
+
+def _is_memory(error: Exception) -> bool:
+    """PyTorch raises an error of its own on a GPU, and a plain RuntimeError on a CPU."""
+    known = ("DefaultCPUAllocator", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in known)
+
+
+def _count(done: Done, state: State) -> None:
     for name, value in done.losses.items():
         state.sums[name] = state.sums.get(name, 0.0) + value * done.weight
     state.weight += done.weight
     state.global_step += 1
-    return done
 
 
 def _end_epoch(model: nn.Module, state: State, validate: Validate | None, monitor: str, team: Team) -> str:
@@ -267,6 +289,13 @@ def _save(checkpoints: Checkpoints, model: nn.Module, steps: Steps, state: State
         state.epoch,
         {"model": model.state_dict(), "steps": steps.state_dict(), "rng": rng, "state": dict(vars(state))},
     )
+
+
+@contextmanager
+def _alone(checkpoints: Checkpoints, model: nn.Module, steps: Steps, run: Run, team: Team) -> Iterator[State]:
+    """Holds the checkpoints against other runs, and gives the state to go on from."""
+    with checkpoints.alone() if team.leads else nullcontext():
+        yield _restore(checkpoints, model, steps, run, team)
 
 
 def _restore(checkpoints: Checkpoints, model: nn.Module, steps: Steps, run: Run, team: Team) -> State:

@@ -61,6 +61,7 @@ def test_many_forms_of_one_file_read_alike(tmp_path):
         assert events(folder, allow_pickle=folder.name == "pickle") == EVENTS, folder.name
 
 
+@pytest.mark.fault("pickles")
 def test_a_pickle_is_read_only_when_allowed(tmp_path):
     (tmp_path / "train.pkl").write_bytes(pickle.dumps(pd.DataFrame(ROWS, columns=["SessionId", "ItemId", "Time"])))
     (tmp_path / "test.pkl").write_bytes((tmp_path / "train.pkl").read_bytes())
@@ -120,6 +121,7 @@ def test_dates_alone_and_parquet_times(tmp_path):
     assert events(tmp_path / "parquet") == [("1", "5", 1_396_437_466_940)]
 
 
+@pytest.mark.fault("tables")
 @pytest.mark.parametrize(
     ("form", "cells", "message"),
     [
@@ -135,6 +137,7 @@ def test_bad_times_are_named_with_their_rows(tmp_path, form, cells, message):
         events(text(tmp_path, "a.tsv", f"SessionId\tItemId\tTime\n{rows}"), time_format=form)
 
 
+@pytest.mark.fault("tables")
 def test_all_bad_times_of_a_file_are_in_one_error(tmp_path, monkeypatch):
     monkeypatch.setattr(delimited, "BLOCK", 64)
     cells = ["noon" if row in (3, 90) else "2014-04-02" for row in range(1, 100)]
@@ -251,6 +254,7 @@ def test_contradictions_are_refused(settings, message):
         resolve(Sessions.Config, settings)
 
 
+@pytest.mark.fault("tables")
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -266,6 +270,7 @@ def test_missing_files_and_columns_are_named(tmp_path, settings, error, message)
         open_source(write_sessions(tmp_path), **settings)
 
 
+@pytest.mark.fault("tables")
 def test_a_short_row_of_a_file_without_header_is_named(tmp_path):
     folder = text(tmp_path, "a.dat", "1,x,5\n1,x\n1,y,6,7\n")
     settings = {"events": "a.dat", "header": ["SessionId", "ItemId", "Time"]}

@@ -100,6 +100,7 @@ def test_columns_of_other_names(tmp_path):
         open_source(folder)
 
 
+@pytest.mark.fault("tables")
 def test_a_column_named_in_the_config_must_be_there(tmp_path):
     with pytest.raises(DataError, match="no column 'titel' for title"):
         open_source(write_tables(tmp_path), item_columns={"title": "titel"})
@@ -111,12 +112,14 @@ def test_pictures_by_column_or_item_id(tmp_path):
     assert [item["picture"] for item in items(folder)] == ["f0.jpg", "one.png", "gone.jpg", None]
 
 
+@pytest.mark.fault("tables")
 def test_a_picture_outside_of_the_folder_is_refused(tmp_path):
     folder = write_tables(tmp_path, "item_id,image\nf0,a.jpg\nf1,../../etc/x.jpg\nf2,/etc/y.jpg\n")
     with pytest.raises(DataError, match=r"(?s)row 2, image: '\.\./\.\./etc/x\.jpg' leads out.*row 3"):
         items(folder)
 
 
+@pytest.mark.fault("tables")
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -134,6 +137,7 @@ def test_what_is_wrong_in_parquet_is_named(tmp_path, columns, message):
     assert "interactions.parquet" in str(caught.value)
 
 
+@pytest.mark.fault("tables")
 @pytest.mark.parametrize("keep", [0, 3, 500])
 def test_a_cut_parquet_file_is_refused(tmp_path, keep):
     path = as_parquet(tmp_path) / "interactions.parquet"
@@ -142,6 +146,7 @@ def test_a_cut_parquet_file_is_refused(tmp_path, keep):
         open_source(tmp_path)
 
 
+@pytest.mark.fault("tables")
 def test_a_damaged_parquet_page_is_refused(tmp_path):
     path = as_parquet(tmp_path) / "interactions.parquet"
     raw = bytearray(path.read_bytes())
@@ -161,6 +166,7 @@ def test_files_are_named_in_the_config_and_lie_in_the_folder(tmp_path):
         open_source(folder, items="other.csv")
 
 
+@pytest.mark.fault("tables")
 def test_two_tables_of_one_name_are_refused(tmp_path):
     write_tables(tmp_path).joinpath("items.tsv").write_text("item_id\nx\n")
     with pytest.raises(DataError, match=r"items\.csv, items\.tsv where one file of items"):
