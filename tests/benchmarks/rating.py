@@ -11,6 +11,7 @@ each is not measured; ways alternate over the rounds.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -204,12 +205,12 @@ def source(rows: Rows, lists: list[VectorLists]) -> Step:
 
 
 def main(argv: Sequence[str] = ()) -> None:
-    """Prints the table."""
+    """Prints the table; the first argument is another number of rounds."""
     rows, lists = generated()
     print(f"{USERS:,} users, {FILMS:,} films, two vectors of {LENGTH} each, {ROWS:,} rows; one thread")
     speeds: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(int(argv[0]) if argv else ROUNDS):
         for name, way in (("ours", ours), ("plain", plain), ("source", source)):
             steps = way(rows, lists)
             next(steps)
@@ -226,4 +227,4 @@ def main(argv: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
