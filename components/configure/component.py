@@ -27,8 +27,8 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune_without_popularity", str),
         ("finetune_without_codes", str),
         ("finetune_without_content", str),
-        ("text_parts", list),
-        ("image_parts", list),
+        ("text_parts", list[int]),
+        ("image_parts", list[int]),
         ("recommenders", list),
     ],
 ):

@@ -11,6 +11,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from modalrec.errors import ConfigError, Problems
 
+ParameterTypes = pipeline_spec_pb2.ParameterType.ParameterTypeEnum
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 
 
@@ -90,8 +91,13 @@ def _task_problems(components: dict[str, Any], parent: Any, task: Any, platform:
     for name in _parameters_of(platform.get(components[task.component_ref.name].executor_label)):
         if name not in inputs.parameters:
             yield f"platform settings: the parameter {name!r} is not there"
+    wanted = components[task.component_ref.name].input_definitions.parameters
     for key, source in task.inputs.parameters.items():
         kind = source.WhichOneof("kind")
+        given = _given_type(components, siblings, inputs, source)
+        if given is not None and key in wanted and not _accepts(wanted[key].parameter_type, given):
+            names = [ParameterTypes.Name(one) for one in (given, wanted[key].parameter_type)]
+            yield f"{key}: is given a {names[0]}, and a {names[1]} is wanted"
         if kind == "component_input_parameter" and source.component_input_parameter not in inputs.parameters:
             yield f"{key}: the parameter {source.component_input_parameter!r} is not there"
         elif kind == "task_output_parameter":
@@ -115,6 +121,25 @@ def _output(components: dict[str, Any], siblings: Any, task: str, key: str, kind
     component = components.get(siblings[task].component_ref.name) if task in siblings else None
     if component is None or key not in getattr(component.output_definitions, kind):
         yield f"the output {key!r} of {task!r} is not there"
+
+
+def _given_type(components: dict[str, Any], siblings: Any, inputs: Any, source: Any) -> int | None:
+    """The declared type of what a parameter is set to; None of a constant, or where what is named is not there."""
+    declared: Any = {}
+    if source.WhichOneof("kind") == "component_input_parameter":
+        name, declared = source.component_input_parameter, inputs.parameters
+    elif source.WhichOneof("kind") == "task_output_parameter":
+        name = source.task_output_parameter.output_parameter_key
+        if source.task_output_parameter.producer_task in siblings:
+            producer = siblings[source.task_output_parameter.producer_task].component_ref.name
+            declared = components[producer].output_definitions.parameters if producer in components else {}
+    return declared[name].parameter_type if declared and name in declared else None
+
+
+def _accepts(wanted: int, given: int) -> bool:
+    """Kubeflow's driver writes anything as a text, and refuses all else that is of another type."""
+    numbers = {ParameterTypes.NUMBER_INTEGER, ParameterTypes.NUMBER_DOUBLE}
+    return wanted in (ParameterTypes.STRING, given) or {wanted, given} <= numbers
 
 
 def _parameters_of(config: Any) -> Iterator[str]:

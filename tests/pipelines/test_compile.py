@@ -187,6 +187,7 @@ def _set(path: str, value: Any) -> Callable[[list[dict[str, Any]]], None]:
 
 
 TASK = "0/components/comp-exit-handler-1/dag/tasks/quantize"
+LOOP_ITEM = "pipelinechannel--configure-text_parts-loop-item"
 EXECUTORS = "1/platforms/kubernetes/deploymentSpec/executors"
 FAULTS = {
     "unknown field": (_set(f"{TASK}/bogus", 1), "bogus"),
@@ -201,6 +202,14 @@ FAULTS = {
         "'codes' of 'fuse'",
     ),
     "no such parameter": (_set(f"{TASK}/inputs/parameters/seed", {"componentInputParameter": "sead"}), "'sead'"),
+    "another type": (
+        _set(f"0/components/comp-for-loop-2/inputDefinitions/parameters/{LOOP_ITEM}/parameterType", "STRING"),
+        "part: is given a STRING, and a NUMBER_INTEGER is wanted",
+    ),
+    "another type of an output": (
+        _set("0/components/comp-configure/outputDefinitions/parameters/text_parts/parameterType", "STRUCT"),
+        "pipelinechannel--configure-text_parts: is given a STRUCT, and a LIST is wanted",
+    ),
     "no such platform parameter": (
         _set(f"{EXECUTORS}/exec-quantize/nodeSelector/nodeSelectorJson/componentInputParameter", "nodes"),
         "'nodes'",
