@@ -116,7 +116,7 @@ def table(dataset: str, split: str, rows: Sequence[str], seeds: int) -> None:
     first = max(found.values(), key=len)
     for name in BASELINES:
         found[name] = [{m: one[f"{name}_{m}"] for m in METRICS if f"{name}_{m}" in one} for one in first]
-    counts = {name: first[0].get(name.replace("rmse", "rows"), first[0]["rows"]) for name in METRICS[2:]}
+    counts = {name: first[0].get(name.replace("rmse", "rows"), 0) for name in METRICS[2:]}
     shown = [name for name in METRICS if counts.get(name, 1) and any(name in one for one in first)]
     print(f"\n{dataset}, {split}; rows of the first seed: {first[0]['rows']:,.0f}, {counts}", flush=True)
     print(f"| | seeds | {' | '.join(shown)} |\n|---|---|{'---|' * len(shown)}")
