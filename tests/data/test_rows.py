@@ -17,13 +17,19 @@ EVENT = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.sa
 """User, item, time, label."""
 
 
-def load(folder: Path, events: list[tuple[int, int, int, int | None]], **config: object) -> Rows:
+def for_training(split: str, user: int, item: int, time: int) -> bool:
+    return time < 4 if split == "temporal" else (user + item + time) % 2 == 0
+
+
+def load(
+    folder: Path, events: list[tuple[int, int, int, int | None]], split: str = "temporal", **config: object
+) -> Rows:
     events = sorted(events, key=lambda event: (event[0], event[2]))
     users, items, times, labels = (list(column) for column in zip(*events, strict=True))
-    split = [TRAIN if time < 4 else TEST for time in times]
+    parts = [TRAIN if for_training(split, *event[:3]) else TEST for event in events]
     columns = {"user": users, "item": items, "timestamp": times, "label": labels}
-    dataset = write_rows(folder, columns, {"temporal": split}, n_items=4, n_users=5)
-    return load_rows(dataset, "temporal", RowsConfig(**config))
+    dataset = write_rows(folder, columns, {split: parts}, n_items=4, n_users=5)
+    return load_rows(dataset, split, RowsConfig(**config))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,22 +37,26 @@ def load(folder: Path, events: list[tuple[int, int, int, int | None]], **config:
     events=st.lists(EVENT, min_size=1, max_size=40),
     batch=st.integers(1, 7),
     holds=st.sampled_from(["positive", "all", "labelled"]),
+    split=st.sampled_from(["temporal", "random"]),
 )
 def test_a_history_is_what_the_user_did_strictly_earlier_wherever_the_batches_are_cut(
     events: list[tuple[int, int, int, int | None]],
     batch: int,
     holds: str,
+    split: str,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BATCH", batch)
-    rows = load(tmp_path_factory.mktemp("rows") / "d", events, history=holds)
+    rows = load(tmp_path_factory.mktemp("rows") / "d", events, split, history=holds)
     said = list(zip(rows.users, rows.items, rows.timestamps, rows.labels, strict=True))
     for place, (user, item, time, _) in enumerate(said):
         earlier = [one for one in said if one[0] == user and one[2] < time and (one[3] == 1 or holds != "positive")]
+        if split == "random":  # what came before may be for test
+            earlier = [one for one in earlier if for_training(split, *one[:3])]
         span = slice(rows.begins[place], rows.ends[place])
         assert sorted(rows.past[span]) == sorted(one[1] for one in earlier)
-        train = [one for one in said if one[1] == item and one[2] < min(time, 4)]
+        train = [one for one in said if one[1] == item and one[2] < time and for_training(split, *one[:3])]
         assert rows.values["event_views_level"][place] == level(np.array(len(train)))
         liked = sum(one[3] == 1 for one in train)
         assert rows.values["event_likes_level"][place] == level(np.array(liked))

@@ -29,6 +29,8 @@ BATCH = 1 << 16
 """Rows at a time."""
 HIDDEN = -1
 """Label of a row whose label is not known."""
+UNTIMED = ("random", "folds", "new_items")
+"""Splits that do not go by time: what came before a train row may be for test, so histories hold train rows alone."""
 Task = Literal["click", "rating"]
 
 
@@ -37,7 +39,8 @@ class RowsConfig(Config):
 
     Attributes:
         history: Where the source gives no histories, a history holds what the user liked (label 1), all it did, or all
-            with the label of each as a feature, `event_label`; that of the row itself is unknown.
+            with the label of each as a feature, `event_label`; that of the row itself is unknown. Of the splits in
+            `UNTIMED` only train rows are in it.
         popularity: Where the dataset's features do not tell how popular an item is, and times are known, count the
             item's train events strictly before each row, all of them and the liked ones, as levels from 0 to 10.
         moments: Where times are known, add what is known at the moment of each row; see `modalrec.data.moments`.
@@ -158,7 +161,7 @@ def load_rows(dataset: Path, split: str, config: RowsConfig, with_valid: bool = 
     columns = Columns()
     with pq.ParquetFile(path) as file:
         timed = all(not batch.column(0).null_count for batch in file.iter_batches(BATCH, columns=["timestamp"]))
-        reader = _Reader(columns, timed, "history" in names, config.history == "positive")
+        reader = _Reader(columns, timed, "history" in names, config.history == "positive", split in UNTIMED)
         optional = [name for name in ("history", "row_id") if name in names]
         wanted = ["user", "item", "timestamp", "rating", "label", *optional]
         for batch in file.iter_batches(batch_size=BATCH, columns=[*wanted, f"split_{split}"]):
@@ -166,26 +169,27 @@ def load_rows(dataset: Path, split: str, config: RowsConfig, with_valid: bool = 
             part = np.where(in_full(part), TRAIN, part) if with_valid else part
             reader.add({name: batch.column(name) for name in wanted}, part)
     rows = reader.finish(n_users, n_items, split, load_features(dataset, n_items, n_users))
-    if config.history == "labelled" and reader.keeps == "all":
-        rows = _with_labels(rows, columns)
+    if config.history == "labelled" and not (reader.given or reader.positive):
+        rows = _with_labels(rows, columns, reader)
     told = any(field.popularity for field in rows.features.fields)
     if config.popularity and not told:
-        rows = _with_popularity(rows, columns, reader.keeps)
+        rows = _with_popularity(rows, columns, reader)
     return _with_moments(rows, columns) if config.moments else rows
 
 
 class _Reader:
     """Turns batches of the table, which is sorted by user and position, into columns."""
 
-    def __init__(self, columns: Columns, timed: bool, given: bool, positive: bool) -> None:
+    def __init__(self, columns: Columns, timed: bool, given: bool, positive: bool, train_only: bool) -> None:
         self.columns, self.timed, self.given, self.positive = columns, timed, given, positive
+        self.train_only = train_only
         self._user, self._time = -1, -1
         self._kept = self._user_begin = self._time_begin = 0
 
-    @property
-    def keeps(self) -> Literal["given", "positive", "all"]:
-        """What histories hold."""
-        return "given" if self.given else "positive" if self.positive else "all"
+    def kept(self, labels: NDArray[np.int8], split: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """[B] which rows later histories hold."""
+        keep = labels == 1 if self.positive else np.ones(len(labels), bool)
+        return keep & (split == TRAIN) if self.train_only else keep
 
     def add(self, batch: Mapping[str, Any], split: NDArray[np.int8]) -> None:
         users, items = (batch[name].to_numpy() for name in ("user", "item"))
@@ -203,7 +207,7 @@ class _Reader:
         if self.given:
             self._add_given(batch["history"])
         else:
-            self._add_derived(users, items, labels, times)
+            self._add_derived(users, items, self.kept(labels, split), times)
 
     def _add_given(self, lists: Any) -> None:
         lengths = lists.value_lengths().fill_null(0).to_numpy()
@@ -213,8 +217,7 @@ class _Reader:
         self.columns.append("ends", ends, np.int64)
         self._kept += int(lengths.sum())
 
-    def _add_derived(self, users: Any, items: Any, labels: Any, times: Any) -> None:
-        keep = labels == 1 if self.positive else np.ones(len(users), bool)
+    def _add_derived(self, users: Any, items: Any, keep: Any, times: Any) -> None:
         before = self._kept + np.cumsum(keep) - keep
         new_user = users != np.append(self._user, users[:-1])
         # Without times the order is that of the file, and every row has a moment of its own.
@@ -240,13 +243,14 @@ class _Reader:
         return Rows(**found, n_users=n_users, n_items=n_items, split_name=split, features=features)
 
 
-def _with_labels(rows: Rows, columns: Columns) -> Rows:
+def _with_labels(rows: Rows, columns: Columns, reader: _Reader) -> Rows:
     """Adds the label of every event of a history, 1 more than it is: 0 is unknown, as that of the row itself."""
     added = Field("label", "event", "category", 3)
     for begin in range(0, len(rows), BATCH):
         labels = rows.labels[begin : begin + BATCH]
         columns.append("unlabelled", np.zeros(len(labels)), np.uint8)
-        columns.append("past_label", labels + 1, np.uint8)
+        kept = reader.kept(labels, rows.split[begin : begin + BATCH])
+        columns.append("past_label", labels[kept] + 1, np.uint8)
     return replace(
         rows,
         features=rows.features.with_field(added),
@@ -255,9 +259,9 @@ def _with_labels(rows: Rows, columns: Columns) -> Rows:
     )
 
 
-def _with_popularity(rows: Rows, columns: Columns, keeps: str) -> Rows:
+def _with_popularity(rows: Rows, columns: Columns, reader: _Reader) -> Rows:
     """Adds the levels of train events strictly before each row: `views_level` of all, `likes_level` of liked ones."""
-    if rows.timestamps is None or keeps == "given":
+    if rows.timestamps is None or reader.given:
         return rows
     train = rows.split == TRAIN
     features, values, past_values = rows.features, dict(rows.values), dict(rows.past_values)
@@ -268,7 +272,7 @@ def _with_popularity(rows: Rows, columns: Columns, keeps: str) -> Rows:
             part = slice(begin, begin + BATCH)
             found = level(counts.before(rows.items[part], rows.timestamps[part]))
             columns.append(name, found, np.uint8)
-            kept = rows.labels[part] == 1 if keeps == "positive" else slice(None)
+            kept = reader.kept(rows.labels[part], rows.split[part])
             columns.append(f"past_{name}", found[kept], np.uint8)
         features = features.with_field(added)
         values[added.key], past_values[added.key] = columns.read(name), columns.read(f"past_{name}")
