@@ -29,7 +29,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
         ("finetune_without_content", str),
         ("text_parts", list[int]),
         ("image_parts", list[int]),
-        ("recommenders", list),
+        ("recommenders", list[dict]),
     ],
 ):
     """Check the configuration of every later stage, and hand each stage its own.
