@@ -11,13 +11,12 @@ from typing import Any
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.artifacts.manifest import Manifest
 from modalrec.data.sequences import Sequences
 from modalrec.evaluation.report import words
 from modalrec.evaluation.report.codes import code_section
 from modalrec.evaluation.report.curves import curve_section
-from modalrec.evaluation.report.data import data_section
-from modalrec.evaluation.report.details import environment, lineage, numbers
+from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.gallery import gallery
 from modalrec.evaluation.report.neighbours import neighbour_section
@@ -99,11 +98,7 @@ def build_report(contents: Contents) -> Report:
                 contents.folders.get("codes"),
             ),
             neighbours=neighbour_section(contents.folders, contents.run),
-            data=data_section(manifests["dataset"]),
-            lineage=lineage(manifests),
-            config=contents.config,
-            numbers=numbers(contents.metrics),
-            environment=environment(contents.run, code_version()),
+            **origin(manifests["dataset"], manifests, contents.config, contents.metrics, contents.run),
         )
     )
     rows = [(f"{group.name}: {row.label}", [row.value, *row.values]) for group in table.groups for row in group.rows]

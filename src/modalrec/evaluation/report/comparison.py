@@ -7,13 +7,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.comparison import Difference, Slices
 from modalrec.evaluation.metrics import gains_at
 from modalrec.evaluation.report import pages
 from modalrec.evaluation.report.charts import scatter_chart
-from modalrec.evaluation.report.data import data_section
-from modalrec.evaluation.report.details import environment, lineage, numbers
+from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import duration
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.report.table import LABELS, PROTOCOLS
@@ -114,6 +113,7 @@ def build_comparison(contents: ComparisonContents) -> Report:
     results = [entry.result for entry in contents.entries]
     first = results[0]
     columns = _columns(first, contents.metric)
+    configs = {name: manifest.config for name, manifest in contents.manifests.items()}
     numbered = {name: value for result in results for name, value in result.flat().items()}
     title = f"{sum(entry.model is not None for entry in contents.entries)} recommenders compared"
     verdict, warnings, table = _verdict(contents), _warnings(contents), _table(contents, columns)
@@ -137,11 +137,7 @@ def build_comparison(contents: ComparisonContents) -> Report:
             costs=[(place, entry.label, _cells(entry)) for place, entry in _trained(contents)],
             slices=[_slice(contents, one) for one in contents.slices],
             modalities=_modalities(contents),
-            data=data_section(contents.dataset),
-            lineage=lineage(dict(contents.manifests)),
-            config={name: manifest.config for name, manifest in contents.manifests.items()},
-            numbers=numbers(numbered),
-            environment=environment(contents.run, code_version()),
+            **origin(contents.dataset, contents.manifests, configs, numbered, contents.run),
         )
     )
     rows = [(line.label, [line.value, f"{line.difference} {line.chance}".strip(), *line.values]) for line in table]

@@ -3,11 +3,14 @@
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from modalrec.artifacts.manifest import Manifest
+from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.evaluation.report.data import data_section
 from modalrec.run import Run
 
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "timm")
@@ -24,7 +27,28 @@ class Step:
     statistics: str
 
 
-def lineage(manifests: dict[str, Manifest]) -> list[Step]:
+def origin(
+    dataset: Manifest, manifests: Mapping[str, Manifest], config: Mapping[str, Any], metrics: dict[str, float], run: Run
+) -> dict[str, Any]:
+    """What `origin.html` shows: the data, and everything needed to repeat the run.
+
+    Args:
+        dataset: The dataset.
+        manifests: All that went in, by edge or name.
+        config: Of the stage, as plain values.
+        metrics: All numbers by name.
+        run: The stage's run.
+    """
+    return {
+        "data": data_section(dataset),
+        "lineage": lineage(manifests),
+        "config": config,
+        "numbers": numbers(metrics),
+        "environment": environment(run, code_version()),
+    }
+
+
+def lineage(manifests: Mapping[str, Manifest]) -> list[Step]:
     """All artifacts behind the evaluation, each once."""
     everything = {manifest.digest: manifest.ancestor() for manifest in manifests.values()}
     for manifest in manifests.values():
@@ -46,11 +70,11 @@ def numbers(metrics: dict[str, float]) -> list[tuple[str, str]]:
     return [(name, f"{value:.6g}") for name, value in sorted(metrics.items())]
 
 
-def environment(run: Run, code_version: str) -> list[tuple[str, str]]:
+def environment(run: Run, version: str) -> list[tuple[str, str]]:
     """Versions, device and threads; nothing that names a person, a machine or a place."""
     versions = [(name, importlib.metadata.version(name)) for name in PACKAGES]
     return [
-        ("modalrec", code_version),
+        ("modalrec", version),
         ("seed", str(run.seed)),
         ("device", run.torch_device()),
         ("threads", str(torch.get_num_threads())),

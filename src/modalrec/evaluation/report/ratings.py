@@ -6,13 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from modalrec.artifacts.manifest import code_version
 from modalrec.evaluation.rating_results import RATED, Group, RatingResult
 from modalrec.evaluation.report import pages, words
 from modalrec.evaluation.report.charts import Series, line_chart
 from modalrec.evaluation.report.curves import curve_section
-from modalrec.evaluation.report.data import data_section
-from modalrec.evaluation.report.details import environment, lineage, numbers
+from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.rows import Line, RowContents
 from modalrec.evaluation.report.summary import Report, summary
@@ -73,11 +71,7 @@ def build_rating_report(contents: RowContents) -> Report:
             remarks=remarks,
             heights=_heights(shown),
             curves=curve_section(dict(contents.folders), manifests),
-            data=data_section(manifests["dataset"]),
-            lineage=lineage(manifests),
-            config=contents.config,
-            numbers=numbers(contents.metrics),
-            environment=environment(contents.run, code_version()),
+            **origin(manifests["dataset"], manifests, contents.config, contents.metrics, contents.run),
         )
     )
     rows = [(line.label, line.values) for line in table]

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from modalrec.artifacts.manifest import Manifest, code_version
+from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.click_results import MEASURED, ClickResult
 from modalrec.evaluation.report import pages, words
 from modalrec.evaluation.report.charts import Series, line_chart
 from modalrec.evaluation.report.curves import curve_section
-from modalrec.evaluation.report.data import data_section
-from modalrec.evaluation.report.details import environment, lineage, numbers
+from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
@@ -97,11 +96,7 @@ def build_row_report(contents: RowContents) -> Report:
             roc=line_chart([Series("model", model.roc.false_positives, model.roc.true_positives)], "ROC"),
             calibration=_calibration(model),
             curves=curve_section(dict(contents.folders), manifests),
-            data=data_section(manifests["dataset"]),
-            lineage=lineage(manifests),
-            config=contents.config,
-            numbers=numbers(contents.metrics),
-            environment=environment(contents.run, code_version()),
+            **origin(manifests["dataset"], manifests, contents.config, contents.metrics, contents.run),
         )
     )
     rows = [(line.label, line.values) for line in table]

@@ -1,7 +1,7 @@
 """A report in short, as Markdown: what Kubeflow shows beside the page."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,31 +38,12 @@ def summary(
         rows: Names with their values.
         remarks: What the numbers say.
     """
-    return "\n".join(_lines(title, verdict, warnings, columns, rows, remarks)) + "\n"
-
-
-def _lines(
-    title: str,
-    verdict: str,
-    warnings: Sequence[str],
-    columns: Sequence[str],
-    rows: Sequence[Row],
-    remarks: Sequence[str],
-) -> Iterator[str]:
-    yield f"# {_text(title)}"
-    yield ""
-    yield _text(verdict)
-    for warning in warnings:
-        yield f"\n> {_text(warning)}"
-    yield ""
-    yield f"| | {' | '.join(map(_text, columns))} |"
-    yield "|---" * (len(columns) + 1) + "|"
-    for name, values in rows:
-        yield f"| {_text(name)} | {' | '.join(map(_text, values))} |"
-    if remarks:
-        yield ""
-    for remark in remarks:
-        yield f"- {_text(remark)}"
+    lines = [f"# {_text(title)}", "", _text(verdict)]
+    lines += [f"\n> {_text(warning)}" for warning in warnings]
+    lines += ["", f"| | {' | '.join(map(_text, columns))} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {_text(name)} | {' | '.join(map(_text, values))} |" for name, values in rows]
+    lines += ["", *(f"- {_text(remark)}" for remark in remarks)] if remarks else []
+    return "\n".join(lines) + "\n"
 
 
 def _text(words: str) -> str:
