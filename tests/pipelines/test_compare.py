@@ -1,6 +1,7 @@
 """The recipe `compare`: what it compiles to, what it refuses, and a run of two recommenders on a few films."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ SMALL = {
     "compare": {
         "bootstrap_samples": 100,
         "recommenders": {
-            "clicks": {},
             "texts": {"fuse": {"modalities": ["text"]}, "finetune": {"recommender": {"content": "sum"}}},
+            "clicks": {},
         },
     },
 }
@@ -73,7 +74,10 @@ def test_a_run_of_two_recommenders(tmp_path: Path) -> None:
         f"{row}_{metric}_10" for row in ("clicks", "texts", "popularity", "item_knn") for metric in ("recall", "ndcg")
     }
     assert names <= metrics.keys()
-    assert "2 recommenders compared" in (folder / "report.html").read_text()
+    html = (folder / "report.html").read_text()
+    assert "2 recommenders compared" in html
+    assert re.search(r"texts<small>knows text</small>", html), "names and evaluations are in the same order"
+    assert re.search(r"clicks<small>clicks alone</small>", html)
     assert (
         len([line for line in (folder / "log.txt").read_text().splitlines() if "evaluate" in line and "done" in line])
         == 2

@@ -150,6 +150,7 @@ def test_a_line_up_has_the_shared_settings_and_each_ones_own_over_them() -> None
     configs = configure("modalities", settings, stages=compare.STAGES)
     lines = line_up(configs)
     assert list(lines) == ["clicks alone", "texts", "pictures", "texts and pictures", "mine"]
+    assert configs["compare"]["names"] == list(lines)
     assert lines["pictures"]["fuse"]["modalities"] == ["image"]
     assert lines["clicks alone"]["finetune"]["recommender"]["content"] == "none"
     assert lines["mine"]["finetune"] == configs["finetune"]

@@ -11,8 +11,8 @@ class Config(BaseConfig):
     """Configuration of `compare`.
 
     Attributes:
-        names: What the evaluations are called, in their order; by default the names of `recommenders`, or else the
-            models', with the settings that tell equal ones apart.
+        names: What the evaluations are called, in their order; by default after their models, with the settings that
+            tell equal ones apart. The recipe puts the names of its recommenders here.
         metric: What the rows are ordered by and compared in, at the cut-off `k`.
         k: The cut-off.
         bootstrap_samples: Resamples of the users behind every interval.

@@ -103,7 +103,7 @@ def compare(
             cold_below=protocol.cold_below,
         )
 
-    names = names_of(given, config.names or tuple(config.recommenders))
+    names = names_of(given, config.names)
     with write_artifact(
         comparison,
         "comparison",

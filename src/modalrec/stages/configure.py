@@ -72,7 +72,8 @@ def configure(
     if "pretrain" in resolved:
         return resolved | _control_runs(resolved, controls)
     if COMPARE in resolved:
-        return resolved
+        # In a list of their own: what is written as JSON may have its keys in another order.
+        return resolved | {COMPARE: {**resolved[COMPARE], "names": [*resolved[COMPARE]["recommenders"]]}}
     return resolved | _ablations(resolved.get("finetune", {}))
 
 
