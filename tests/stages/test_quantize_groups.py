@@ -10,7 +10,7 @@ import torch
 
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.codes import read_code_groups
-from modalrec.artifacts.embeddings import load
+from modalrec.artifacts.embeddings import EmbeddingsReader, load
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.evaluation.report.codes import code_section
@@ -122,10 +122,11 @@ def test_models_that_name_items_by_their_codes_refuse_groups(tmp_path: Path) -> 
 
 
 def test_the_report_shows_few_codes_one_by_one_and_many_together(text: Path, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", ["Text"] * EmbeddingsReader(text).n_items)
     for slots, shown in ((3, ["text, code 1 of 3", "text, code 2 of 3", "text, code 3 of 3"]), (20, None)):
         folder = tmp_path / f"codes_{slots}"
         run_on(folder, {"quantizer": {"slots": slots}}, text_embeddings=text)
-        found = code_section({"codes": folder}, {"codes": read_manifest(folder, "codes")})
+        found = code_section({"codes": folder, "dataset": dataset}, {"codes": read_manifest(folder, "codes")})
         assert found is not None
         assert [level.name for level in found.levels] == (shown or ["text, its 20 codes together"])
         assert found.title == "Codes"
