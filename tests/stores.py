@@ -40,6 +40,12 @@ class Revived:
         self.begun: list[EmbeddedStore] = []
         self._waiting: list[threading.Timer] = []
 
+    def env(self) -> dict[str, str]:
+        """The address and keys of the server, which is begun again where it does not run."""
+        self.begun.append(EmbeddedStore(self.store.folder))
+        self.begun[-1].start()
+        return self.begun[-1].env()
+
     def kill(self) -> None:
         """SIGKILL, to the server that runs now."""
         os.kill(json.loads((self.store.folder / "server.json").read_bytes())["pid"], signal.SIGKILL)

@@ -35,7 +35,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Revived]:
 
 @pytest.fixture
 def environment(own: Revived, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in own.store.env().items():
+    for name, value in own.env().items():
         monkeypatch.setenv(name, value)
 
 
@@ -91,7 +91,7 @@ def test_a_training_whose_store_stays_away_ends_and_goes_on_later(
             run_tiny("finetune sasrec", inputs, tmp_path, {"checkpoints": prefix})
         assert not (tmp_path / "out").exists()
     own.revive()
-    assert any(name.endswith(".pt") for name in own.store.store().names(prefix)), "what was stored is there"
+    assert any(name.endswith(".pt") for name in Store.from_env().names(prefix)), "what was stored is there"
     made = run_tiny("finetune sasrec", inputs, tmp_path, {"checkpoints": prefix})
     assert read_manifest(made, "model").digest == whole
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -92,15 +93,23 @@ def write_inputs(folder: Path) -> Path:
 def run_tiny(name: str, inputs: Path, place: Path, run: Mapping[str, Any] | None = None) -> Path:
     """Runs one of them with a checkpoint after every step; the artifact is `place / "out"`."""
     tiny = TINY[name]
-    torch.set_num_threads(1)
-    # The sources may be edited between two processes; that another program does not resume is tested elsewhere.
-    checkpoint.code_version = manifest.code_version = lambda: "one"
     function, config = load_stage(tiny.stage)
     limits = {"seed": 3, "device": "cpu", "quiet": True, "checkpoint_seconds": 0, **(run or {})}
     edges = {edge: inputs / folder for edge, folder in tiny.edges.items()} | {tiny.output: place / "out"}
     chosen = Run(tiny.stage, **{"checkpoints": str(place / "checkpoints"), **limits})
-    function(**edges, config=resolve(config, tiny.settings), run=chosen)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        # The sources may be edited between two processes; that another program does not resume is tested elsewhere.
+        with mock.patch.object(checkpoint, "code_version", _one), mock.patch.object(manifest, "code_version", _one):
+            function(**edges, config=resolve(config, tiny.settings), run=chosen)
+    finally:
+        torch.set_num_threads(threads)
     return place / "out"
+
+
+def _one() -> str:
+    return "one"
 
 
 def run_watched(

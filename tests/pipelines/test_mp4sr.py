@@ -35,7 +35,8 @@ def test_the_compiled_recipe_has_the_chain_and_one_control() -> None:
     assert validate(documents, "mp4sr.yaml").pipeline_info.name == "mp4sr"
     executors = documents[0]["deploymentSpec"]["executors"]
     chain = ["configure", "ingest", "embed-text", "embed-image", "pretrain", "finetune", "finetune-2"]
-    assert set(executors) == {f"exec-{name}" for name in ("summarize", *chain, "evaluate", "evaluate-2")}
+    others = ("summarize", "join", "join-2", "evaluate", "evaluate-2")
+    assert set(executors) == {f"exec-{name}" for name in (*chain, *others)}
     on_gpu = {label for label, spec in executors.items() if "accelerator" in spec["container"]["resources"]}
     assert on_gpu == {f"exec-{name}" for name in chain[2:]}
 

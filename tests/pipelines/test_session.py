@@ -43,7 +43,11 @@ def test_the_compiled_recipe_has_one_chain_and_a_branch_with_content() -> None:
     executors = documents[0]["deploymentSpec"]["executors"]
     assert {label.removesuffix("-2") for label in executors} == {
         f"exec-{name}"
-        for name in ("summarize", "configure", "ingest", "embed-text", "embed-image", "fuse", "finetune", "evaluate")
+        for name in (
+            "summarize",
+            *("configure", "ingest", "embed-text", "embed-image", "join", "fuse"),
+            *("finetune", "evaluate"),
+        )
     }
     on_gpu = {label for label, spec in executors.items() if "accelerator" in spec["container"]["resources"]}
     assert on_gpu == {"exec-finetune", "exec-finetune-2", "exec-embed-text", "exec-embed-image"}

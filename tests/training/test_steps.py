@@ -13,6 +13,7 @@ from modalrec.run import Run
 from modalrec.training.batches import Batches
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.steps import Done, GradientSteps, HasSteps, Steps
+from modalrec.training.team import Team
 
 
 class Line(nn.Module):
@@ -54,7 +55,7 @@ class Own(nn.Linear):
         super().__init__(1, 1)
         self.moving = Counting()
 
-    def steps(self, config: TrainingConfig, seed: int) -> Steps:
+    def steps(self, config: TrainingConfig, seed: int, team: Team) -> Steps:
         return self.moving
 
 

@@ -117,7 +117,7 @@ class EmbeddedStore:
                 self._users = None
 
     def _launch(self) -> None:
-        for _ in range(3):  # a port may be taken between its choice and its use
+        for attempt in range(4):  # a port may be taken between its choice and its use
             self._state["ports"] = _usable(self._state.get("ports", {}))
             process = self._spawn()
             self._state |= {"pid": process.pid, "started": _start_time(process.pid)}
@@ -128,7 +128,8 @@ class EmbeddedStore:
                     return
                 time.sleep(0.05)
             self._kill()
-            self._state["ports"] = {}
+            if attempt == 1:  # clients know the address, so it changes only where it must
+                self._state["ports"] = {}
             if process.poll() is None or time.monotonic() >= deadline:
                 break
         log = self.folder / "weed.log"
