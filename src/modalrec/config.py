@@ -100,6 +100,15 @@ def nest(path: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def flatten(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Values by their dotted paths, the other way round: `flatten({"a": {"b": 1}})` is `{"a.b": 1}`."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = isinstance(value, Mapping) and bool(value)
+        found |= flatten(value, f"{before}{key}.") if inner else {f"{before}{key}": value}
+    return found
+
+
 def load_file(path: Path) -> dict[str, Any]:
     """Reads a YAML or JSON mapping.
 

@@ -70,4 +70,5 @@ def write_vectors(
         vectors = np.random.default_rng(seed).standard_normal((len(item_ids), dimension)).astype(np.float32)
         with EmbeddingsWriter(work.folder, dimension) as writer:
             writer.write(list(item_ids), np.array(present), vectors)
+        work.statistics |= {"items": len(item_ids), "present": sum(present)}
     return folder

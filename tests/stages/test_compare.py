@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from modalrec.artifacts import read_manifest
@@ -12,9 +13,10 @@ from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.evaluation.kept import read_ranking
 from modalrec.run import Run
-from modalrec.stages.compare import Config, compare
+from modalrec.stages.compare import Config, Evaluated, compare
 from tests.cli.conftest import Cli, cli
 from tests.stages import trained
+from tests.stages.small import write_vectors
 
 __all__ = ["cli"]
 
@@ -29,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("compare")
     dataset = trained.ingest(folder, ITEMS)
     codes, vectors = trained.code(folder, dataset), trained.embed(folder, dataset)
-    found = {"dataset": dataset}
+    found = {"dataset": dataset, "codes": codes}
     for name, content in (("ids", {}), ("content", {"content": "sum"})):
         recommender = {"name": "sasrec", "width": 8, "layers": 1, "heads": 2, "history": 8, **content}
         model = folder / f"model-{name}"
@@ -93,6 +95,8 @@ def test_the_report_shows_every_row_and_says_what_is_chance(made: dict[str, Path
     [
         ({"names": ["one"]}, ConfigError, r"names: 1 names \(one\) for 2 evaluations"),
         ({"names": ["one", "one"]}, ConfigError, "give each one its own"),
+        ({"names": ["item_knn", "mine"]}, ConfigError, "item_knn stands for a row that every evaluation has"),
+        ({"names": ["model", "mine"]}, ConfigError, "take another name"),
         ({"k": 10}, ConfigError, "k=10: not among the cut-offs 1, 3 that"),
     ],
 )
@@ -109,14 +113,41 @@ def test_another_protocol_or_dataset_is_refused(made: dict[str, Path], tmp_path:
     trained.run_stage("evaluate", SETTINGS | {"mask_seen": False}, **edges, evaluation=tmp_path / "seen")
     with pytest.raises(ConfigError, match="seen: mask_seen=False, and True in"):
         run(made | {"seen": tmp_path / "seen"}, tmp_path / "c", "ids", "seen")
+    final = trained.train(tmp_path / "final", made["dataset"], made["codes"], fit_on="train_and_valid")
+    edges = {"dataset": made["dataset"], "model": final, "evaluation": tmp_path / "later"}
+    trained.run_stage("evaluate", SETTINGS, **edges)
+    with pytest.raises(ConfigError, match="later: trained with fit_on=train_and_valid, and with train in"):
+        run(made | {"later": tmp_path / "later"}, tmp_path / "c", "ids", "later")
     other = trained.ingest(tmp_path, ITEMS, min_user_events=4)
     with pytest.raises(ArtifactError, match="measured on another dataset"):
         run(made | {"dataset": other}, tmp_path / "c", "ids")
 
 
 def test_the_command_takes_names_with_the_places(made: dict[str, Path], tmp_path: Path, cli: Cli) -> None:
-    places = [f"a={made['ids']}", f"b={made['content']}"]
+    """An equals sign inside a place is none."""
+    (tmp_path / "x=y").symlink_to(made["content"])
+    places = [f"a={made['ids']}", f"b={tmp_path / 'x=y'}"]
     edges = ["--dataset", str(made["dataset"]), "--comparison", str(tmp_path / "c")]
     code, _, errors = cli("compare", *places, *edges, "--set", "k=3", "--set", "metric=recall")
     assert code == 0, errors
     assert read_manifest(tmp_path / "c", "comparison").config["names"] == ["a", "b"]
+    code, _, errors = cli(
+        "compare", str(tmp_path / "x=y"), *edges[:2], "--comparison", str(tmp_path / "d"), "--set", "k=3"
+    )
+    assert code == 0, errors
+    assert read_manifest(tmp_path / "d", "comparison").config["names"] == []
+
+
+def test_what_no_item_has_is_not_known(made: dict[str, Path], tmp_path: Path) -> None:
+    """Pictures that were skipped are among the model's ancestors, and it knows none."""
+    ids = pq.read_table(made["dataset"] / "items.parquet")["item_id"].to_pylist()
+    text = write_vectors(tmp_path / "text", ids, [True] * len(ids), 6)
+    image = write_vectors(tmp_path / "image", ids, [False] * len(ids), 6)
+    fused = tmp_path / "fused"
+    trained.run_stage("fuse", {}, text_embeddings=text, image_embeddings=image, embeddings=fused)
+    recommender = {"name": "sasrec", "width": 8, "layers": 1, "heads": 2, "history": 8, "content": "sum"}
+    edges = {"dataset": made["dataset"], "codes": made["codes"], "embeddings": fused}
+    model = trained.train(tmp_path / "model", **edges, recommender=recommender)
+    trained.run_stage("evaluate", SETTINGS, dataset=made["dataset"], model=model, evaluation=tmp_path / "e")
+    found = Evaluated(tmp_path / "e", read_manifest(tmp_path / "e", "evaluation"))
+    assert found.modalities == ("text",)

@@ -14,11 +14,11 @@ import pytest
 import urllib3
 
 from modalrec.artifacts import read_manifest
-from modalrec.config import resolve
+from modalrec.config import flatten, resolve
 from modalrec.errors import UpstreamError
 from modalrec.run import Run
 from modalrec.stages import load_stage
-from modalrec.stages.tracking import flat, tracked
+from modalrec.stages.tracking import tracked
 from tests.stages.trained import RECOMMENDER, code, ingest
 
 pytest.importorskip("mlflow", reason="MLflow is not installed: pip install 'modalrec[mlflow]'")
@@ -96,7 +96,7 @@ def test_a_stage_becomes_a_run(
     assert run.info.status == "FINISHED"
     assert run.info.run_name == f"finetune {manifest.digest[:8]}"
     assert run.data.params.items() >= {"recommender.name": "encoder_decoder", "training.epochs": "2"}.items()
-    assert run.data.params == flat(manifest.config)
+    assert run.data.params == {key: str(value) for key, value in flatten(manifest.config).items()}
     assert run.data.metrics["parameters"] == numbers["parameters"]
     losses = client.get_metric_history(run.info.run_id, "epoch_loss")
     assert [one.step for one in losses] == [1, 2]

@@ -23,6 +23,7 @@ from typing import Any
 from modalrec.artifacts.files import write_bytes
 from modalrec.artifacts.s3 import Store
 from modalrec.errors import ModalrecError, UpstreamError
+from modalrec.pids import start_time
 
 REGION = "us-east-1"
 BUCKET = "modalrec"
@@ -120,7 +121,7 @@ class EmbeddedStore:
         for attempt in range(4):  # a port may be taken between its choice and its use
             self._state["ports"] = _usable(self._state.get("ports", {}))
             process = self._spawn()
-            self._state |= {"pid": process.pid, "started": _start_time(process.pid)}
+            self._state |= {"pid": process.pid, "started": start_time(process.pid)}
             write_bytes(self.folder / "server.json", json.dumps(self._state).encode(), private=True)
             deadline = time.monotonic() + self.start_seconds
             while process.poll() is None and time.monotonic() < deadline:
@@ -182,7 +183,7 @@ class EmbeddedStore:
     def _runs(self) -> bool:
         """Whether the process noted is still the server: its id may belong to another one by now."""
         pid = self._state.get("pid", 0)
-        return bool(pid) and _start_time(pid) == self._state.get("started") is not None
+        return bool(pid) and start_time(pid) == self._state.get("started") is not None
 
     def _kill(self) -> None:
         if self._runs():
@@ -247,17 +248,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _start_time(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None where it is gone, or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        # While other threads are ending, the process looks like a zombie and still holds its ports.
-        gone = fields[0] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
-    except OSError:
-        return None
-    return None if gone else fields[19]
 
 
 def _reap(pid: int) -> None:

@@ -35,14 +35,20 @@ def _compare(
     from modalrec.config import load_file, parse_assignments, resolve
     from modalrec.stages.compare import Config, compare
 
-    named = [given.rpartition("=") for given in evaluations]
-    names = {"names": [name for name, _, _ in named]} if any(name for name, _, _ in named) else {}
+    named = [_named(given) for given in evaluations]
+    names = {"names": [name for name, _ in named]} if any(name for name, _ in named) else {}
     layers = [load_file(Path(config))] if config else []
     resolved = resolve(Config, *layers, names, parse_assignments(settings), where="compare")
     run = Run("compare", seed=seed, quiet=quiet)
     with ExitStack() as stack:
         output = stack.enter_context(delivered(comparison))
         data = stack.enter_context(localized(dataset))
-        folders = [stack.enter_context(localized(place)) for _, _, place in named]
+        folders = [stack.enter_context(localized(place)) for _, place in named]
         metrics = compare(folders, data, output, config=resolved, run=run)
     run.metrics(**metrics)
+
+
+def _named(given: str) -> tuple[str, str]:
+    """The name before a place, if any: a place may have an equals sign too, a name no slash."""
+    name, equals, place = given.partition("=")
+    return (name, place) if equals and "/" not in name else ("", given)

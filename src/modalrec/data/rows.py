@@ -20,7 +20,7 @@ from modalrec.data.columns import Columns
 from modalrec.data.features import Features, Field, load_features
 from modalrec.data.moments import FIELDS, Moments
 from modalrec.data.popularity import LEVELS, TrainCounts, level
-from modalrec.data.splits import TRAIN, in_full
+from modalrec.data.splits import TRAIN, UNTIMED, in_full
 from modalrec.errors import ConfigError, DataError
 
 # E rows, H entries of all histories.
@@ -29,8 +29,6 @@ BATCH = 1 << 16
 """Rows at a time."""
 HIDDEN = -1
 """Label of a row whose label is not known."""
-UNTIMED = ("random", "folds", "new_items")
-"""Splits that do not go by time: what came before a train row may be for test, so histories hold train rows alone."""
 Task = Literal["click", "rating"]
 
 
@@ -39,8 +37,8 @@ class RowsConfig(Config):
 
     Attributes:
         history: Where the source gives no histories, a history holds what the user liked (label 1), all it did, or all
-            with the label of each as a feature, `event_label`; that of the row itself is unknown. Of the splits in
-            `UNTIMED` only train rows are in it.
+            with the label of each as a feature, `event_label`; that of the row itself is unknown. In splits that do
+            not go by time it holds train rows alone, since others may be for test.
         popularity: Where the dataset's features do not tell how popular an item is, and times are known, count the
             item's train events strictly before each row, all of them and the liked ones, as levels from 0 to 10.
         moments: Where times are known, add what is known at the moment of each row; see `modalrec.data.moments`.

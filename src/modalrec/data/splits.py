@@ -16,6 +16,8 @@ UNUSED = -1
 FULL_ONLY = -2
 """Of an event that neither train nor validation has, but the whole training set before validation was cut from it: for
 a final model, which trains on TRAIN, VALID and these (`in_full`). To all others it is as UNUSED."""
+UNTIMED = ("random", "folds", "new_items")
+"""Splits that do not go by time: what came before a train row may be for test."""
 
 
 def in_full(split: NDArray[np.int8]) -> NDArray[np.bool_]:

@@ -15,12 +15,13 @@ from modalrec.artifacts.files import sha256_file
 from modalrec.data.events import Collected, Events, collect
 from modalrec.data.histories import Histories
 from modalrec.data.sources import ITEM_ROWS, Source
+from modalrec.data.splits import UNTIMED
 from modalrec.errors import ConfigError, DataError, Problems
 from modalrec.run import Run
 from modalrec.stages._ingest_config import Config
 
 DEFAULTS = {"min_user_events": 5, "min_item_events": 5, "exact_repeats": "drop", "keep_cold_items": False}
-ORDER_ONLY = ("leave_one_out", "cold_items", "given", "random", "folds", "new_items")
+ORDER_ONLY = ("leave_one_out", "cold_items", "given", *UNTIMED)
 """Splits that need no times."""
 
 

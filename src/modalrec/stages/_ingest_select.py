@@ -11,13 +11,13 @@ from modalrec.data.events import HIDDEN, Collected, Events
 from modalrec.data.filters import k_core, single_pass
 from modalrec.data.session_splits import split_sessions
 from modalrec.data.sources import CONTEXT
-from modalrec.data.splits import UNUSED, cold_items, fold, given, leave_one_out, new_items, random, temporal
+from modalrec.data.splits import UNTIMED, UNUSED, cold_items, fold, given, leave_one_out, new_items, random, temporal
 from modalrec.errors import DataError
 from modalrec.run import Run
 from modalrec.stages._ingest_config import SIZES, Config
 
 Columns = dict[str, NDArray[np.int8]]
-BY_ROW = ("given", "random", "folds", "new_items")
+BY_ROW = ("given", *UNTIMED)
 """Splits that look at no time."""
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from modalrec.artifacts.manifest import Manifest
-from modalrec.config import Config, dump
+from modalrec.config import Config, dump, flatten
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.quantizers import Quantizer, load_quantizer
 from modalrec.stages._identity import vector_space
@@ -31,10 +31,10 @@ def settings_of(folder: Path, manifest: Manifest, config: ConfigT) -> ConfigT:
         trained = type(config).model_validate({**manifest.config, "last_level": dump(config)["last_level"]})
     except ValidationError:
         raise ArtifactError(f"{folder}: has settings of another version; run `quantize` again") from None
-    here, there, usual = _flat(dump(config)), _flat(dump(trained)), _flat(dump(type(config)()))
+    here, there, usual = flatten(dump(config)), flatten(dump(trained)), flatten(dump(type(config)()))
     own = here.get("quantizer.name"), there.get("quantizer.name")
     if own[0] == own[1]:
-        usual |= _flat({"quantizer": dump(type(trained.quantizer)())})  # type: ignore[attr-defined]
+        usual |= flatten({"quantizer": dump(type(trained.quantizer)())})  # type: ignore[attr-defined]
     elif here["quantizer.name"] == usual["quantizer.name"]:
         here = {name: value for name, value in here.items() if not name.startswith("quantizer.")}
     other = [
@@ -85,10 +85,3 @@ def load_codebook(
                 "and fuse with the same settings and seed, and a fuser that is trained cannot be trained again"
             )
     return quantizers
-
-
-def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in settings.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found

@@ -7,13 +7,13 @@ that cost, and which modalities went in.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import pyarrow.parquet as pq
 
 from modalrec.artifacts.files import write_json
-from modalrec.artifacts.manifest import Ancestor, Manifest, read_manifest, write_artifact
-from modalrec.config import resolve
+from modalrec.artifacts.manifest import Manifest, read_manifest, write_artifact
+from modalrec.config import flatten, resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.evaluation.comparison import differences, slices
 from modalrec.evaluation.kept import read_ranking
@@ -21,6 +21,7 @@ from modalrec.evaluation.report.comparison import ComparisonContents, Entry, bui
 from modalrec.evaluation.results import HEADLINE, Result, summarise
 from modalrec.run import Run
 from modalrec.stages._compare_config import Config
+from modalrec.stages._evaluate_config import Baseline
 from modalrec.stages._evaluate_config import Config as Protocol
 from modalrec.stages.parts import Rules, load_part
 
@@ -47,19 +48,23 @@ class Evaluated:
         return resolve(Protocol, self.manifest.config, where=str(self.folder))
 
     @property
+    def fit_on(self) -> str:
+        """Which parts the model has learnt from."""
+        return str(self.model.config.get("fit_on", "train"))
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """What the model knows of items beside clicks: none, text, image, or both."""
-        seen: dict[str, Ancestor] = {}
-        waiting = [self.manifest.inputs[HEADLINE]]
-        edges: set[str] = set()
+        waiting, found = [self.manifest.inputs[HEADLINE]], set()
         while waiting:
-            digest = waiting.pop()
-            if digest in seen or digest not in self.manifest.lineage:
-                continue
-            seen[digest] = self.manifest.lineage[digest]
-            edges |= seen[digest].inputs.keys()
-            waiting += [made for edge, made in seen[digest].inputs.items() if edge != "dataset"]
-        return tuple(name for name in MODALITIES if f"{name}_embeddings" in edges)
+            for edge, digest in self.manifest.lineage[waiting.pop()].inputs.items():
+                if edge == "dataset" or digest not in self.manifest.lineage:
+                    continue
+                waiting.append(digest)
+                # Vectors that no item has were skipped, or there was nothing to make them of.
+                if self.manifest.lineage[digest].statistics.get("present", 1):
+                    found.add(edge.removesuffix("_embeddings"))
+        return tuple(name for name in MODALITIES if name in found)
 
 
 def compare(
@@ -85,8 +90,8 @@ def compare(
     data = read_manifest(dataset, "dataset")
     _refuse_unlike(given, data, config)
     protocol = given[0].protocol
-    fit_on = given[0].model.config.get("fit_on", "train")
-    rules = Rules(protocol.targets == "every", protocol.unseen_items == "drop", fit_on == "train_and_valid")
+    with_valid = given[0].fit_on == "train_and_valid"
+    rules = Rules(protocol.targets == "every", protocol.unseen_items == "drop", with_valid)
     part = load_part(dataset, protocol.split, rules, run)
 
     def measured(name: str, folder: Path, row: str) -> Result:
@@ -151,16 +156,21 @@ def names_of(given: Sequence[Evaluated], chosen: Sequence[str]) -> list[str]:
     """The names of the rows: the chosen ones, else the recommenders' with the settings that tell equal ones apart.
 
     Raises:
-        ConfigError: Not one name for each evaluation, or one twice.
+        ConfigError: Not one name for each evaluation, one twice, or that of a baseline.
     """
     if chosen:
         if len(chosen) != len(given) or len(set(chosen)) != len(chosen):
             raise ConfigError(
                 f"names: {len(chosen)} names ({', '.join(chosen)}) for {len(given)} evaluations; give each one its own"
             )
+        taken = [name for name in chosen if name in (HEADLINE, *get_args(Baseline))]
+        if taken:
+            raise ConfigError(
+                f"names: {', '.join(taken)} stands for a row that every evaluation has; take another name"
+            )
         return list(chosen)
     told = [
-        _flat({"modalities": "+".join(one.modalities) or "none", **one.model.config, "seed": one.manifest.seed})
+        flatten({"modalities": "+".join(one.modalities) or "none", **one.model.config, "seed": one.manifest.seed})
         for one in given
     ]
     names = [str(settings["recommender.name"]) for settings in told]
@@ -171,13 +181,6 @@ def names_of(given: Sequence[Evaluated], chosen: Sequence[str]) -> list[str]:
                 for number in alike:
                     names[number] += f", {key.rpartition('.')[2]} {told[number].get(key)}"
     return [name if names.count(name) == 1 else f"{name}, {number + 1}" for number, name in enumerate(names)]
-
-
-def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return found
 
 
 def _refuse_unlike(given: Sequence[Evaluated], data: Manifest, config: Config) -> None:
@@ -193,6 +196,10 @@ def _refuse_unlike(given: Sequence[Evaluated], data: Manifest, config: Config) -
             mine, theirs = getattr(one.protocol, field), getattr(first.protocol, field)
             if mine != theirs:
                 problems.append(f"{one.folder}: {field}={mine!r}, and {theirs!r} in {first.folder}")
+        if one.fit_on != first.fit_on:
+            problems.append(
+                f"{one.folder}: trained with fit_on={one.fit_on}, and with {first.fit_on} in {first.folder}"
+            )
     if config.k not in first.protocol.cutoffs:
         known = ", ".join(map(str, first.protocol.cutoffs))
         problems.append(f"k={config.k}: not among the cut-offs {known} that were measured")

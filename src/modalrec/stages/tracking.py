@@ -6,12 +6,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from modalrec.artifacts.card import card
 from modalrec.artifacts.events import numbers_of, read_curves
 from modalrec.artifacts.manifest import Manifest, read_manifest
-from modalrec.config import Config
+from modalrec.config import Config, flatten
 from modalrec.errors import UpstreamError
 from modalrec.run import Run, place_in_team
 from modalrec.stages import EDGES, STAGES, load_stage
@@ -94,7 +93,7 @@ class _Experiment:
             for step, entry in read_curves(folder)
             for key, value in entry.items()
         ]
-        params = [Param(key, text[:LONGEST]) for key, text in flat(manifest.config).items()]
+        params = [Param(key, str(value)[:LONGEST]) for key, value in flatten(manifest.config).items()]
         tags = [RunTag(key, text[:LONGEST]) for key, text in tags_of(manifest).items()]
         for first in range(0, len(params), MOST):
             self._client.log_batch(identity, params=params[first : first + MOST])
@@ -111,15 +110,6 @@ def tags_of(manifest: Manifest) -> dict[str, str]:
     found = {f"modalrec.{name}": value for name, value in tags.items()}
     found |= {f"modalrec.input.{edge}": digest for edge, digest in manifest.inputs.items()}
     return found | ({NOTE: card(manifest).partition("\n---\n")[2].strip()} if manifest.kind == "model" else {})
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings by their paths, such as `training.epochs`."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        inner = isinstance(value, Mapping) and value
-        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": str(value)}
-    return found
 
 
 def _short(error: Exception) -> str:

@@ -14,11 +14,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from modalrec.artifacts.store import Location
 from modalrec.errors import ModalrecError, UpstreamError
+from modalrec.pids import start_time
 
 LEASE_SECONDS = 60.0
 RENEWALS = 4
@@ -90,7 +90,7 @@ class Lease:
         """Returns when the holder of a lease is gone for good."""
         first = self._read(name)
         if first.get("host") == self._said["host"]:
-            runs = first.get("started") == _started(int(first.get("pid", 0))) is not None
+            runs = first.get("started") == start_time(int(first.get("pid", 0))) is not None
             if runs and (first["pid"] != os.getpid() or first.get("id") in _HELD):
                 raise self._refused(first)
             return
@@ -141,13 +141,4 @@ def _who(pid: int) -> dict[str, Any]:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         space = ""
-    return {"host": f"{platform.node()} {space}", "pid": pid, "started": _started(pid)}
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None where it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
+    return {"host": f"{platform.node()} {space}", "pid": pid, "started": start_time(pid)}

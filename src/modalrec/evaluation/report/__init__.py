@@ -1,8 +1,8 @@
 """The report: one self-contained HTML file per evaluation, which loads nothing and runs nothing.
 
-`page.html` and `style.html` hold every page, `template.html` and `rows.html` what is in it; the modules beside them
-compute what they show. All text from data goes through the templates' escaping; pictures are small `data:` URIs; charts
-are SVG.
+`page.html` and `style.html` hold every page, `parts.html` what several show, the other templates what is in one; the
+modules beside them compute what they show. All text from data goes through the templates' escaping; pictures are small
+`data:` URIs; charts are SVG.
 """
 
 from dataclasses import dataclass

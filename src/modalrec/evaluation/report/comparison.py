@@ -21,6 +21,9 @@ from modalrec.evaluation.results import Result
 from modalrec.run import Run
 
 TRAINING = ("pretrain", "finetune")
+ONE_SEED = (
+    "Every model is of one seed: intervals and p-values tell the chance in the choice of {people}, not in training."
+)
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class Entry:
             return LABELS[self.result.role][1]
         return f"knows {' and '.join(self.modalities)}" if self.modalities else "clicks alone"
 
-    def seconds(self, stages: Sequence[str] = TRAINING) -> float:
+    @property
+    def seconds(self) -> float:
         """Time of the model's training and pre-training."""
         if self.model is None:
             return 0.0
         costs = {self.model.digest: self.model.ancestor()} | self.model.lineage
-        return sum(one.cost.get("seconds", 0.0) for one in costs.values() if one.stage in stages)
+        return sum(one.cost.get("seconds", 0.0) for one in costs.values() if one.stage in TRAINING)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def build_comparison(contents: ComparisonContents) -> Report:
     configs = {name: manifest.config for name, manifest in contents.manifests.items()}
     numbered = {name: value for result in results for name, value in result.flat().items()}
     title = f"{sum(entry.model is not None for entry in contents.entries)} recommenders compared"
-    verdict, warnings, table = _verdict(contents), _warnings(contents), _table(contents, columns)
+    verdict, table = _verdict(contents), _table(contents, columns)
+    warnings = [ONE_SEED.format(people=first.people)]
     page = (
         pages()
         .get_template("comparison.html")
@@ -181,7 +186,7 @@ def _cells(entry: Entry) -> list[str]:
     memory = entry.model.cost.get("peak_memory_mib")
     return [
         f"{int(entry.model.statistics.get('parameters', 0)):,}",
-        duration(entry.seconds()),
+        duration(entry.seconds),
         f"{memory / 1024:.1f} GiB" if memory else "",
     ]
 
@@ -193,11 +198,11 @@ def _trained(contents: ComparisonContents) -> list[tuple[int, Entry]]:
 
 def _cost(contents: ComparisonContents) -> Markup | None:
     """Quality by time of training; a dot carries its place in the table."""
-    trained = [(place, entry) for place, entry in _trained(contents) if entry.seconds() > 0]
+    trained = [(place, entry) for place, entry in _trained(contents) if entry.seconds > 0]
     if len(trained) < 2:
         return None
     return scatter_chart(
-        [entry.seconds() for _, entry in trained],
+        [entry.seconds for _, entry in trained],
         [entry.result.metrics[contents.metric] for _, entry in trained],
         [str(place) for place, _ in trained],
         f"{contents.metric} by seconds of training",
@@ -252,7 +257,7 @@ def _chance(p: float) -> str:
 
 def _cards(contents: ComparisonContents) -> list[tuple[str, str, str]]:
     models = [entry for entry in contents.entries if entry.model is not None]
-    best, quickest = models[0], min(models, key=Entry.seconds)
+    best, quickest = models[0], min(models, key=lambda entry: entry.seconds)
     return [
         (f"best {contents.metric}", f"{best.result.metrics[contents.metric]:.4f}", best.label),
         (
@@ -260,8 +265,8 @@ def _cards(contents: ComparisonContents) -> list[tuple[str, str, str]]:
             f"{contents.than.result.metrics[contents.metric]:.4f}",
             contents.than.label,
         ),
-        ("trained in", duration(best.seconds()), best.label),
-        ("quickest", duration(quickest.seconds()), quickest.label),
+        ("trained in", duration(best.seconds), best.label),
+        ("quickest", duration(quickest.seconds), quickest.label),
     ]
 
 
@@ -277,14 +282,3 @@ def _verdict(contents: ComparisonContents) -> str:
         return f"{value}; from {beside} it cannot be told apart ({_chance(against.p)})."
     side = "ahead of" if against.value > 0 else "behind"
     return f"{value}: {side} {beside} by {abs(against.value):.4f} ({_chance(against.p)})."
-
-
-def _warnings(contents: ComparisonContents) -> list[str]:
-    seeds = {manifest.seed for manifest in contents.manifests.values()}
-    said = []
-    if len(seeds) == 1:
-        said.append(
-            "Every model is of one seed: intervals and p-values tell the chance in the choice of "
-            f"{contents.entries[0].result.people}, not in training."
-        )
-    return said
