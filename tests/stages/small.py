@@ -66,7 +66,7 @@ def write_vectors(
     folder: Path, item_ids: Sequence[str], present: Sequence[bool], dimension: int, seed: int = 0
 ) -> Path:
     """An Embeddings artifact with random vectors."""
-    with write_artifact(folder, "embeddings", stage="embed_text", config=Config(), seed=seed, inputs={}) as work:
+    with write_artifact(folder, "embeddings", stage="import", config=Config(), seed=seed, inputs={}) as work:
         vectors = np.random.default_rng(seed).standard_normal((len(item_ids), dimension)).astype(np.float32)
         with EmbeddingsWriter(work.folder, dimension) as writer:
             writer.write(list(item_ids), np.array(present), vectors)
