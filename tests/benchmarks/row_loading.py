@@ -1,8 +1,8 @@
 """Reading labelled rows with histories: rows a CPU-second, and memory while their number grows.
 
 Rows of MicroLens' published shape are made up and written as a dataset, row group by row group; a process for each size
-then reads them and builds one epoch of training batches, as a training does. What it says is the most memory of its
-own, without the pages of files that the system takes back when it needs them.
+then reads them, takes from them what a model may know, and builds one epoch of training batches, as a training does.
+What it says is the most memory of its own, without the pages of files that the system takes back when it needs them.
 """
 
 import json
@@ -23,10 +23,11 @@ from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, USERS
 from modalrec.config import Config
 from modalrec.data.rows import RowsConfig, load_rows
 from modalrec.data.splits import TRAIN
+from modalrec.stages._rows import row_space
 from modalrec.training.rows import RowBatches
 
-SIZES = (300_000, 1_000_000, 3_000_000)
-ITEM_COUNT, HISTORY, MEAN, BATCH, GROUP = 91_717, 64, 22, 1024, 50_000
+SIZES = (1_000_000, 3_000_000, 12_000_000)
+USER_COUNT, ITEM_COUNT, HISTORY, MEAN, BATCH, GROUP = 1_000_000, 91_717, 64, 22, 1024, 50_000
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def write(folder: Path, size: int) -> Path:
-    """Makes up a dataset with given histories, a row a user."""
+    """Makes up a dataset with given histories."""
     rng = np.random.default_rng(0)
     extra = [("label", pa.int8()), ("history", pa.list_(pa.int32())), ("split_given", pa.int8())]
     schema = pa.schema([*INTERACTIONS, *(pa.field(name, kind) for name, kind in extra)])
@@ -54,7 +55,7 @@ def write(folder: Path, size: int) -> Path:
         names = [str(item) for item in range(ITEM_COUNT)]
         items = [{"item_id": name, "title": name, "image": "none"} for name in names]
         pq.write_table(pa.Table.from_pylist(items, schema=ITEMS), work.folder / "items.parquet")
-        users = pa.table({"user_id": [str(user) for user in range(size)]}, schema=USERS)
+        users = pa.table({"user_id": [str(user) for user in range(USER_COUNT)]}, schema=USERS)
         pq.write_table(users, work.folder / "users.parquet")
         with pq.ParquetWriter(work.folder / "interactions.parquet", schema) as writer:
             for begin in range(0, size, GROUP):
@@ -63,7 +64,7 @@ def write(folder: Path, size: int) -> Path:
                 offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
                 past = rng.integers(0, ITEM_COUNT, offsets[-1], dtype=np.int32)
                 columns = {
-                    "user": np.arange(begin, begin + count, dtype=np.int32),
+                    "user": (np.arange(begin, begin + count) * USER_COUNT // size).astype(np.int32),
                     "item": rng.integers(0, ITEM_COUNT, count, dtype=np.int32),
                     "position": np.zeros(count, np.int32),
                     "label": rng.integers(0, 2, count, dtype=np.int8),
@@ -80,6 +81,7 @@ def measure(folder: Path) -> None:
     most = Most()
     before, start = most.kib, time.process_time()
     rows = load_rows(folder, "given", RowsConfig())
+    row_space(folder, rows, {})
     read = time.process_time() - start
     start = time.process_time()
     batches = RowBatches(rows, rows.of(TRAIN, "click"), BATCH, HISTORY, "click", 0)

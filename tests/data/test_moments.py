@@ -11,7 +11,7 @@ ROW = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 5 * DAY), s
 
 def columns(rows: list[tuple[int, int, int, bool]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     users, items, times, counted = zip(*rows, strict=True)
-    return np.array(users, np.int32), np.array(items, np.int32), np.array(times, np.int64), np.array(counted, bool)
+    return np.array(users, np.int32), np.array(items, np.int32), np.array(times, np.int64), np.flatnonzero(counted)
 
 
 @given(rows=st.lists(ROW, min_size=1, max_size=30))

@@ -6,11 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modalrec.data import rows as module
+from modalrec.data import columns as columns_module
+from modalrec.data import rows as rows_module
+from modalrec.data.columns import shuffled
 from modalrec.data.popularity import level
 from modalrec.data.rows import HIDDEN, Rows, RowsConfig, load_rows
 from modalrec.data.splits import TEST, TRAIN
 from modalrec.errors import ArtifactError, ConfigError, DataError
+from modalrec.recommenders import ItemSpace
+from modalrec.recommenders._row_space import RowSpace
+from modalrec.training.rows import RowBatches
 from tests.rows import write_rows
 
 EVENT = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 5), st.sampled_from([0, 1, None]))
@@ -47,7 +52,7 @@ def test_a_history_is_what_the_user_did_strictly_earlier_wherever_the_batches_ar
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", batch)
+    cut_into_pieces_of(batch, monkeypatch)
     rows = load(tmp_path_factory.mktemp("rows") / "d", events, split, history=holds)
     said = list(zip(rows.users, rows.items, rows.timestamps, rows.labels, strict=True))
     for place, (user, item, time, _) in enumerate(said):
@@ -101,33 +106,44 @@ def test_validation_rows_are_for_training_where_the_final_model_is_made(tmp_path
     assert final.of(TRAIN, "click").tolist() == [0, 1]
 
 
-def test_the_files_of_columns_go_with_the_last_array(tmp_path: Path) -> None:
-    rows = load(tmp_path / "d", [(0, 0, 1, 1), (0, 1, 2, 0)])
-    folder = Path(rows.users.folder.name)  # type: ignore[attr-defined]
-    assert {path.name for path in folder.iterdir()} >= {"users", "past"}
-    kept = rows.items[1:]
-    del rows
-    assert kept.tolist() == [1]
-    assert folder.is_dir()
-    del kept
-    assert not folder.exists()
-
-
-def test_the_memory_of_reading_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row with its history takes some hundred bytes on disk, and may take two of memory: flags of whole columns."""
-    monkeypatch.setattr(module, "BATCH", 1000)
-    peaks, counts = [], (5_000, 25_000)
+def test_the_memory_of_reading_and_shuffling_does_not_grow_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row takes some hundred bytes on disk; a column that is made in memory takes one a row at the least."""
+    peaks, counts = [], (5_000, 45_000)
+    cut_into_pieces_of(1000, monkeypatch)
     for count in counts:
         place = np.arange(count)
-        columns = {"user": place // 5, "item": place % 7, "label": place % 2, "history": [[1, 2, 3]] * count}
+        columns = {"user": place * 500 // count, "item": place % 7, "label": place % 2, "timestamp": place}
+        columns["rating"] = place % 5
         dataset = write_rows(tmp_path / str(count), columns, {"given": place % 3})
-        load_rows(dataset, "given", RowsConfig())  # compiled and imported, what is
+        use(dataset)  # compiled and imported, what is
         tracemalloc.start()
-        rows = load_rows(dataset, "given", RowsConfig())
+        use(dataset)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert rows.past[rows.begins[-1] : rows.ends[-1]].tolist() == [1, 2, 3]
-    assert peaks[1] - peaks[0] < 2 * (counts[1] - counts[0])
+    assert peaks[1] - peaks[0] < 0.25 * (counts[1] - counts[0])
+
+
+def use(dataset: Path) -> None:
+    rows = load_rows(dataset, "given", RowsConfig(history="labelled", moments=True))
+    names = [str(number) for number in range(7)]
+    RowSpace.of(ItemSpace(names, names), [], rows)
+    batches = RowBatches(rows, rows.of(TRAIN, "click"), 512, 2, "click", 0)
+    for step, indices in enumerate(batches.plan(0)):
+        batches.build(0, step, indices)
+
+
+def test_the_order_of_an_epoch_is_the_generators_permutation(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_into_pieces_of(7, monkeypatch)
+    for count in (0, 1, 7, 50):
+        order = shuffled(count, np.random.default_rng([3, 1]))
+        assert order.tolist() == np.random.default_rng([3, 1]).permutation(count).tolist()
+
+
+def cut_into_pieces_of(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (columns_module, rows_module):
+        monkeypatch.setattr(module, "BLOCK", size)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Items are rows of `items.parquet`: the row number is the item's index everywhere
 outside. Users are numbered the same way by `users.parquet`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -152,6 +152,15 @@ def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     if wrong:
         raise ArtifactError(f"{path}: wrong columns: {', '.join(wrong)}; run the stage that made it again")
     return list(found.names)
+
+
+def stream(file: pq.ParquetFile, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yields columns of a table `rows` at a time, less at the end of a row group.
+
+    One row group is read after the other: asked for all, `iter_batches` keeps the bytes of those that it has read.
+    """
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(rows, row_groups=[group], columns=columns)
 
 
 def _type(schema: pa.Schema, column: str) -> pa.DataType | str:

@@ -1,28 +1,31 @@
-"""Columns that are written piece by piece and read back as arrays, in files that go when nobody uses them."""
+"""Arrays on disk: columns that are written piece by piece, and orders of many rows.
+
+Their files have no names and go with the last array over them, or with the process, however it ends. The system keeps
+what is used of them in memory and takes it back when it needs it; `TMPDIR` says where they lie.
+"""
 
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+BLOCK = 1 << 16
+"""Entries at a time, where a whole column would not fit into memory."""
+
 
 class Columns:
-    """A folder of growing columns: what does not fit into memory stays on disk, and the system caches what is used.
-
-    The folder is deleted with the last of the arrays that were read from it, or with this object.
-    """
+    """Growing columns, by name."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="modalrec-columns-")
         self._files: dict[str, Any] = {}
         self._types: dict[str, np.dtype[Any]] = {}
 
     def append(self, name: str, values: NDArray[Any], dtype: DTypeLike) -> None:
         """Writes values at the end of a column."""
         if name not in self._files:
-            self._files[name] = (Path(self._folder.name) / name).open("wb")
+            self._files[name] = tempfile.TemporaryFile()  # noqa: SIM115 (`take` closes it)
             self._types[name] = np.dtype(dtype)
         self._files[name].write(np.ascontiguousarray(values, self._types[name]).data)
 
@@ -30,25 +33,26 @@ class Columns:
         """Whether anything was ever appended to a column."""
         return name in self._files
 
-    def read(self, name: str) -> NDArray[Any]:
-        """A column as a read-only array."""
-        self._files[name].close()
-        path = Path(self._folder.name) / name
-        if not path.stat().st_size:
-            return np.empty(0, self._types[name])
-        return _Kept.of(np.memmap(path, self._types[name], mode="r"), self._folder)
+    def take(self, name: str, writable: bool = False) -> NDArray[Any]:
+        """A column as an array; it can be taken once, and no longer grows."""
+        with self._files.pop(name) as file:
+            if not file.tell():
+                return np.empty(0, self._types[name])
+            file.flush()
+            return np.asarray(np.memmap(file, self._types[name], "r+" if writable else "r"))
 
 
-class _Kept(np.ndarray):
-    """An array that keeps the folder of its file from being deleted; so does every part of it."""
+def cuts(n: int) -> Iterator[slice]:
+    """Yields the pieces of `n` entries: one of none where there are none."""
+    for begin in range(0, max(1, n), BLOCK):
+        yield slice(begin, min(begin + BLOCK, n))
 
-    folder: Any
 
-    @classmethod
-    def of(cls, array: NDArray[Any], folder: Any) -> "_Kept":
-        kept = array.view(cls)
-        kept.folder = folder
-        return kept
-
-    def __array_finalize__(self, parent: Any) -> None:
-        self.folder = getattr(parent, "folder", None)
+def shuffled(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`rng.permutation(n)`, on disk."""
+    column = Columns()
+    for cut in cuts(n):
+        column.append("order", np.arange(cut.start, cut.stop), np.int64)
+    order = column.take("order", writable=True)
+    rng.shuffle(order)
+    return order

@@ -7,6 +7,7 @@ in test, and nothing of a row's own future is in them.
 import numpy as np
 from numpy.typing import NDArray
 
+from modalrec.data.columns import cuts
 from modalrec.data.features import Field
 from modalrec.data.popularity import TrainCounts
 
@@ -32,7 +33,7 @@ class Moments:
         users: [E] user of every row.
         items: [E] item of every row.
         timestamps: [E] seconds since 1970.
-        counted: [E] which rows count: those for training.
+        counted: The places of the rows that count: those for training.
     """
 
     def __init__(
@@ -40,12 +41,10 @@ class Moments:
         users: NDArray[np.int32],
         items: NDArray[np.int32],
         timestamps: NDArray[np.int64],
-        counted: NDArray[np.bool_],
+        counted: NDArray[np.int64],
     ) -> None:
         self._users, self._items = (TrainCounts(owners, timestamps, counted) for owners in (users, items))
-        self._first_of_user, self._first_of_item = (
-            _first(owners[counted], timestamps[counted]) for owners in (users, items)
-        )
+        self._first_of_user, self._first_of_item = (_first(owners, timestamps, counted) for owners in (users, items))
 
     def at(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64]
@@ -63,10 +62,11 @@ class Moments:
         return {one.key: values.astype(np.float32) for one, values in zip(FIELDS, found, strict=True)}
 
 
-def _first(owners: NDArray[np.int32], timestamps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The time of each owner's first row; the end of time where there is none."""
+def _first(owners: NDArray[np.int32], timestamps: NDArray[np.int64], counted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The time of each owner's first row that counts; the end of time where there is none."""
     first = np.full(int(owners.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, owners, timestamps)
+    for cut in cuts(len(counted)):
+        np.minimum.at(first, owners[counted[cut]], timestamps[counted[cut]])
     return first
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from modalrec.data.columns import Columns, cuts
+
 TOP = 10
 LEVELS = TOP + 2
 """Categories of a level: 0 for unknown, then the levels 0 to 10."""
@@ -15,13 +17,16 @@ class TrainCounts:
     Args:
         items: [E] item of every event.
         timestamps: [E] seconds.
-        counted: [E] which events count.
+        counted: The places of the events that count.
     """
 
-    def __init__(self, items: NDArray[np.int32], timestamps: NDArray[np.int64], counted: NDArray[np.bool_]) -> None:
+    def __init__(self, items: NDArray[np.int32], timestamps: NDArray[np.int64], counted: NDArray[np.int64]) -> None:
         self._first = int(timestamps.min(initial=0))
         # Item and time in one number, so that one sorted array answers.
-        self._keys = self._key(items[counted], timestamps[counted])
+        keys = Columns()
+        for cut in cuts(len(counted)):
+            keys.append("keys", self._key(items[counted[cut]], timestamps[counted[cut]]), np.int64)
+        self._keys = keys.take("keys", writable=True)
         self._keys.sort()
 
     def before(self, items: NDArray[np.int32], timestamps: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,11 +1,11 @@
 """Labelled rows: a user, an item, a time, a label or a rating, and what the user did before.
 
 They are read from the dataset in one pass, row group by row group, into columns on disk (`modalrec.data.columns`): the
-memory that it takes does not grow with the number of rows. A history is a piece of one flat array, not an array of its
+memory that they take does not grow with their number. A history is a piece of one flat array, not an array of its
 own, and holds only what came strictly before the row: events of the same second are not earlier.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, check_columns, read_table
+from modalrec.artifacts.schemas import INTERACTIONS, ITEMS, check_columns, read_table, stream
 from modalrec.config import Config
-from modalrec.data.columns import Columns
+from modalrec.data.columns import BLOCK, Columns, cuts
 from modalrec.data.features import Features, Field, load_features
 from modalrec.data.moments import FIELDS, Moments
 from modalrec.data.popularity import LEVELS, TrainCounts, level
@@ -25,8 +25,6 @@ from modalrec.errors import ConfigError, DataError
 
 # E rows, H entries of all histories.
 
-BATCH = 1 << 16
-"""Rows at a time."""
 HIDDEN = -1
 """Label of a row whose label is not known."""
 Task = Literal["click", "rating"]
@@ -92,44 +90,54 @@ class Rows:
     def __len__(self) -> int:
         return len(self.users)
 
+    def where(self, holds: Callable[[slice], NDArray[np.bool_]]) -> NDArray[np.int64]:
+        """The rows of which something holds, ascending; it is asked about one piece of the rows after the other."""
+        found = Columns()
+        for cut in cuts(len(self)):
+            found.append("rows", cut.start + np.flatnonzero(holds(cut)), np.int64)
+        return found.take("rows")
+
     def of(self, part: int, task: Task) -> NDArray[np.int64]:
         """The rows of a part of the split that tell what the task is about, ascending.
 
         Raises:
             DataError: The task is rating, and there are no ratings.
         """
-        known = self.labels != HIDDEN
-        if task == "rating":
-            if self.ratings is None:
-                raise DataError("the dataset has no ratings; train on clicks, or ingest a source with ratings")
-            known = ~np.isnan(self.ratings)
-        return np.flatnonzero(known & (self.split == part))
+        ratings = self.ratings
+        if task == "click":
+            return self.where(lambda cut: (self.split[cut] == part) & (self.labels[cut] != HIDDEN))
+        if ratings is None:
+            raise DataError("the dataset has no ratings; train on clicks, or ingest a source with ratings")
+        return self.where(lambda cut: (self.split[cut] == part) & ~np.isnan(ratings[cut]))
+
+    def trained(self) -> NDArray[np.int64]:
+        """All rows for training, ascending."""
+        return self.where(lambda cut: self.split[cut] == TRAIN)
 
     def hidden(self, part: int) -> NDArray[np.int64]:
         """The rows of a part whose labels are hidden, in the order of their `row_ids` where they have any."""
-        rows = np.flatnonzero((self.split == part) & (self.labels == HIDDEN))
+        rows = self.where(lambda cut: (self.split[cut] == part) & (self.labels[cut] == HIDDEN))
         return rows if self.row_ids is None else rows[np.argsort(self.row_ids[rows], kind="stable")]
 
     def moments(self) -> Moments | None:
         """What can tell of any user and item at any time, or None where times are not known."""
         if self.timestamps is None:
             return None
-        return Moments(self.users, self.items, self.timestamps, self.split == TRAIN)
+        return Moments(self.users, self.items, self.timestamps, self.trained())
 
     def trained_users(self) -> NDArray[np.bool_]:
         """[n_users] which users have a train row."""
-        found = np.zeros(self.n_users, bool)
-        found[self.users[self.split == TRAIN]] = True
+        found, rows = np.zeros(self.n_users, bool), self.trained()
+        for cut in cuts(len(rows)):
+            found[self.users[rows[cut]]] = True
         return found
 
     def trained_items(self) -> NDArray[np.bool_]:
         """[n_items] which items are in a train row, or in the history of one."""
-        found = np.zeros(self.n_items, bool)
-        rows = np.flatnonzero(self.split == TRAIN)
-        found[self.items[rows]] = True
-        for begin in range(0, len(rows), BATCH):
-            part = rows[begin : begin + BATCH]
-            found[self.past[_covered(self.begins[part], self.ends[part])]] = True
+        found, rows = np.zeros(self.n_items, bool), self.trained()
+        for cut in cuts(len(rows)):
+            found[self.items[rows[cut]]] = True
+            found[self.past[_covered(self.begins[rows[cut]], self.ends[rows[cut]])]] = True
         return found
 
 
@@ -158,11 +166,11 @@ def load_rows(dataset: Path, split: str, config: RowsConfig, with_valid: bool = 
     n_users = pq.read_metadata(dataset / "users.parquet").num_rows
     columns = Columns()
     with pq.ParquetFile(path) as file:
-        timed = all(not batch.column(0).null_count for batch in file.iter_batches(BATCH, columns=["timestamp"]))
+        timed = all(not batch.column(0).null_count for batch in stream(file, BLOCK, ["timestamp"]))
         reader = _Reader(columns, timed, "history" in names, config.history == "positive", split in UNTIMED)
         optional = [name for name in ("history", "row_id") if name in names]
         wanted = ["user", "item", "timestamp", "rating", "label", *optional]
-        for batch in file.iter_batches(batch_size=BATCH, columns=[*wanted, f"split_{split}"]):
+        for batch in stream(file, BLOCK, [*wanted, f"split_{split}"]):
             part = batch.column(f"split_{split}").to_numpy()
             part = np.where(in_full(part), TRAIN, part) if with_valid else part
             reader.add({name: batch.column(name) for name in wanted}, part)
@@ -181,6 +189,7 @@ class _Reader:
     def __init__(self, columns: Columns, timed: bool, given: bool, positive: bool, train_only: bool) -> None:
         self.columns, self.timed, self.given, self.positive = columns, timed, given, positive
         self.train_only = train_only
+        self.rated = False
         self._user, self._time = -1, -1
         self._kept = self._user_begin = self._time_begin = 0
 
@@ -200,6 +209,7 @@ class _Reader:
         put("split", split, np.int8)
         put("timestamps", times, np.int64)
         put("ratings", batch["rating"].fill_null(np.nan).to_numpy(), np.float32)
+        self.rated |= batch["rating"].null_count < len(users)
         if "row_id" in batch:
             put("row_ids", batch["row_id"].fill_null(-1).to_numpy(), np.int64)
         if self.given:
@@ -233,10 +243,10 @@ class _Reader:
         if "users" not in self.columns:
             raise DataError("the dataset has no interactions; see the reasons in its manifest")
         names = ("users", "items", "labels", "split", "begins", "ends", "past", "ratings", "timestamps", "row_ids")
-        found: dict[str, Any] = {name: self.columns.read(name) for name in names if name in self.columns}
+        found: dict[str, Any] = {name: self.columns.take(name) for name in names if name in self.columns}
         if not self.timed:
             found["timestamps"] = None
-        if np.isnan(found["ratings"]).all():
+        if not self.rated:
             found["ratings"] = None
         return Rows(**found, n_users=n_users, n_items=n_items, split_name=split, features=features)
 
@@ -244,16 +254,16 @@ class _Reader:
 def _with_labels(rows: Rows, columns: Columns, reader: _Reader) -> Rows:
     """Adds the label of every event of a history, 1 more than it is: 0 is unknown, as that of the row itself."""
     added = Field("label", "event", "category", 3)
-    for begin in range(0, len(rows), BATCH):
-        labels = rows.labels[begin : begin + BATCH]
+    for cut in cuts(len(rows)):
+        labels = rows.labels[cut]
         columns.append("unlabelled", np.zeros(len(labels)), np.uint8)
-        kept = reader.kept(labels, rows.split[begin : begin + BATCH])
+        kept = reader.kept(labels, rows.split[cut])
         columns.append("past_label", labels[kept] + 1, np.uint8)
     return replace(
         rows,
         features=rows.features.with_field(added),
-        values={**rows.values, added.key: columns.read("unlabelled")},
-        past_values={**rows.past_values, added.key: columns.read("past_label")},
+        values={**rows.values, added.key: columns.take("unlabelled")},
+        past_values={**rows.past_values, added.key: columns.take("past_label")},
     )
 
 
@@ -261,19 +271,18 @@ def _with_popularity(rows: Rows, columns: Columns, reader: _Reader) -> Rows:
     """Adds the levels of train events strictly before each row: `views_level` of all, `likes_level` of liked ones."""
     if rows.timestamps is None or reader.given:
         return rows
-    train = rows.split == TRAIN
+    liked = rows.where(lambda cut: (rows.split[cut] == TRAIN) & (rows.labels[cut] == 1))
     features, values, past_values = rows.features, dict(rows.values), dict(rows.past_values)
-    for name, counted in (("views_level", train), ("likes_level", train & (rows.labels == 1))):
+    for name, counted in (("views_level", rows.trained()), ("likes_level", liked)):
         added = Field(name, "event", "category", LEVELS, popularity=True)
         counts = TrainCounts(rows.items, rows.timestamps, counted)
-        for begin in range(0, len(rows), BATCH):
-            part = slice(begin, begin + BATCH)
-            found = level(counts.before(rows.items[part], rows.timestamps[part]))
+        for cut in cuts(len(rows)):
+            found = level(counts.before(rows.items[cut], rows.timestamps[cut]))
             columns.append(name, found, np.uint8)
-            kept = reader.kept(rows.labels[part], rows.split[part])
+            kept = reader.kept(rows.labels[cut], rows.split[cut])
             columns.append(f"past_{name}", found[kept], np.uint8)
         features = features.with_field(added)
-        values[added.key], past_values[added.key] = columns.read(name), columns.read(f"past_{name}")
+        values[added.key], past_values[added.key] = columns.take(name), columns.take(f"past_{name}")
     return replace(rows, features=features, values=values, past_values=past_values)
 
 
@@ -282,15 +291,14 @@ def _with_moments(rows: Rows, columns: Columns) -> Rows:
     moments = rows.moments()
     if moments is None or rows.timestamps is None:
         return rows
-    for begin in range(0, len(rows), BATCH):
-        part = slice(begin, begin + BATCH)
-        for key, values in moments.at(rows.users[part], rows.items[part], rows.timestamps[part]).items():
+    for cut in cuts(len(rows)):
+        for key, values in moments.at(rows.users[cut], rows.items[cut], rows.timestamps[cut]).items():
             columns.append(key, values, np.float32)
     features = rows.features
     for one in FIELDS:
         features = features.with_field(one)
     return replace(
-        rows, features=features, values={**rows.values, **{one.key: columns.read(one.key) for one in FIELDS}}
+        rows, features=features, values={**rows.values, **{one.key: columns.take(one.key) for one in FIELDS}}
     )
 
 

@@ -1,6 +1,7 @@
 """What a model of rows knows: items, users and their features, in the vocabulary of the train part."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modalrec.artifacts.codes import CodeGroup
+from modalrec.data.columns import cuts
 from modalrec.data.features import Bag, Features, Field, Values
 from modalrec.data.rows import Rows
 from modalrec.data.splits import TRAIN
@@ -59,11 +61,11 @@ class RowSpace(ItemSpace):
                 features = features.with_field(one)
                 given = rows.values.get(one.key)
                 if one.kind == "number" and given is not None:
-                    scales[one.key] = _scale(given[rows.split == TRAIN])
+                    scales[one.key] = _scale(given, rows.trained())
                 continue
             known = seen[one.owner]
             if one.kind == "number":
-                scales[one.key] = _scale(values[known])  # type: ignore[index]
+                scales[one.key] = _scale(values, np.flatnonzero(known))  # type: ignore[arg-type]
             features = features.with_field(one, _known(one, values, known))
         for name, group in (groups or {}).items():
             codes = Field(f"codes_{name}", "item", "codes", slots=group.sizes, shared=group.shared)
@@ -118,19 +120,28 @@ def _known(one: Field, values: Values, seen_N: NDArray[np.bool_]) -> Values:
 
 def _of_targets(rows: Rows) -> dict[str, tuple[float, float]]:
     """What training knows of labels and ratings as a whole."""
-    train = rows.split == TRAIN
-    found = {"label": _scale(rows.labels[train & (rows.labels >= 0)].astype(np.float32))}
+    found = {"label": _scale(rows.labels, rows.of(TRAIN, "click"))}
     if rows.ratings is not None:
-        ratings = rows.ratings[train]
-        found["rating"] = _scale(ratings)
-        there = ratings[~np.isnan(ratings)]
-        found["rating_range"] = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
+        known, ratings = rows.of(TRAIN, "rating"), rows.ratings
+        found["rating"] = _scale(ratings, known)
+        ends = [end(ratings[known[cut]]) for cut in cuts(len(known)) for end in (np.min, np.max)] if len(known) else [0]
+        found["rating_range"] = (float(min(ends)), float(max(ends)))
     return found
 
 
-def _scale(values: NDArray[Any]) -> tuple[float, float]:
-    there = values[~np.isnan(values)].astype(np.float64)
-    return (float(there.mean()), float(there.std()) or 1.0) if len(there) else (0.0, 1.0)
+def _scale(values: NDArray[Any], places: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean and deviation of what there is at some places."""
+
+    def mean(of: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+        count, total = 0, 0.0
+        for cut in cuts(len(places)):
+            found = values[places[cut]].astype(np.float64)
+            there = found[~np.isnan(found)]
+            count, total = count + len(there), total + float(of(there).sum())
+        return total / max(1, count)
+
+    centre = mean(lambda there: there)
+    return centre, math.sqrt(mean(lambda there: (there - centre) ** 2)) or 1.0
 
 
 def _column(values: Values) -> Any:

@@ -29,8 +29,12 @@ class Batches(ABC):
 
 def shuffled_plan(n: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """All of `range(n)` in random order, cut into batches; the last one may be smaller."""
-    order = rng.permutation(n)
-    return [order[begin : begin + batch_size] for begin in range(0, n, batch_size)]
+    return cut_into(rng.permutation(n), batch_size)
+
+
+def cut_into(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches in this order; the last one may be smaller."""
+    return [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
 
 
 def plan_by_length(
@@ -42,5 +46,5 @@ def plan_by_length(
     """
     order = rng.permutation(len(lengths))
     pooled = order[np.lexsort((lengths[order], np.arange(len(order)) // (batch_size * pool)))]
-    batches = [pooled[begin : begin + batch_size] for begin in range(0, len(pooled), batch_size)]
+    batches = cut_into(pooled, batch_size)
     return [batches[place] for place in rng.permutation(len(batches))]

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modalrec.data.columns import shuffled
 from modalrec.data.rows import Rows, Task, pieces
-from modalrec.training.batches import Batches, shuffled_plan
+from modalrec.training.batches import Batches, cut_into
 
 # B rows, P places of their histories, U distinct items (with what they had at the time of their events).
 
@@ -39,7 +40,8 @@ class RowBatches(Batches):
 
     def plan(self, epoch: int) -> Sequence[NDArray[np.int64]]:
         """See `Batches.plan`."""
-        return shuffled_plan(len(self.places), self.batch_size, np.random.default_rng([self.seed, epoch]))
+        order = shuffled(len(self.places), np.random.default_rng([self.seed, epoch]))
+        return cut_into(order, self.batch_size)
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Batch:
         """See `Batches.build`, and `collate`."""

@@ -8,12 +8,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modalrec import config
+from modalrec.artifacts.schemas import stream
 from modalrec.data.archives import is_inside
 from modalrec.data.delimited import read_delimited, read_header
 from modalrec.data.sources import find_file
 from modalrec.errors import ConfigError, DataError, Problems
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
+BATCH = 1 << 16
+"""Rows of a parquet file read at a time."""
 
 
 def find_table(folder: Path, named: str | None, name: str) -> Path:
@@ -102,7 +105,7 @@ def column_kind(path: Path, column: str | None) -> pa.DataType | None:
 def read_parquet(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yields the columns of a schema, see `convert`."""
     with open_parquet(path) as file:
-        yield from convert(file.iter_batches(columns=schema.names), schema, path)
+        yield from convert(stream(file, BATCH, schema.names), schema, path)
 
 
 def convert(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from modalrec.data.sources._columns import open_parquet
+from modalrec.artifacts.schemas import stream
+from modalrec.data.sources._columns import BATCH, open_parquet
 from modalrec.data.sources._names import list_ends
 from modalrec.errors import DataError, Problems
 
-BATCH = 1 << 16
-"""Rows read at a time."""
 LARGEST = 2**31 - 1
 
 Kind = Literal["id", "ids", "level", "text", "flag", "vector"]
@@ -66,7 +65,7 @@ def read_strictly(path: Path, columns: Mapping[str, Kind]) -> Iterator[pa.Record
     row = 0
     with open_parquet(path) as file:
         try:
-            for batch in file.iter_batches(BATCH, columns=list(columns)):
+            for batch in stream(file, BATCH, list(columns)):
                 batch = batch.select(list(columns))
                 for name, kind in columns.items():
                     _check(batch.column(name), kind, name, row, problems)
