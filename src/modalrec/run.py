@@ -124,13 +124,14 @@ class Progress:
         self._shown = time.monotonic()
         seconds = self._shown - self._begin
         share = f"{self.done:,}"
-        if self.total:
-            share += f"/{self.total:,} ({100 * self.done / self.total:.0f} %)"
+        total = max(self.total, self.done) if self.total else 0  # the total may be an estimate
+        if total:
+            share += f"/{total:,} ({100 * self.done / total:.0f} %)"
         fresh = self.done - self._first
         if end:
             when = f"in {seconds:.1f} s"
-        elif self.total and fresh:
-            when = f"{seconds * (self.total - self.done) / fresh:.0f} s left"
+        elif total and fresh:
+            when = f"{seconds * (total - self.done) / fresh:.0f} s left"
         else:
             when = f"{seconds:.0f} s"
         line = f"[{self.stage}] {self.what} {share}  {self._note}  {when}".replace("    ", "  ")

@@ -38,6 +38,12 @@ def test_written_in_pieces_read_whole_and_in_other_pieces(tmp_path: Path) -> Non
     np.testing.assert_array_equal(np.concatenate([piece.vectors_ND for piece in pieces]), vectors)
 
 
+def test_some_items_are_read_from_their_row_groups(tmp_path: Path) -> None:
+    _, _, vectors = _write(tmp_path, [5, 1, 7])
+    items = np.array([12, 0, 5, 6, 4, 12])
+    np.testing.assert_array_equal(EmbeddingsReader(tmp_path).take(items), vectors[items])
+
+
 def test_file_has_the_columns_of_the_schema(tmp_path: Path) -> None:
     _write(tmp_path, [2])
     assert read_table(tmp_path / NAME, embeddings(3)).schema.equals(embeddings(3))

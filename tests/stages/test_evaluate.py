@@ -1,6 +1,7 @@
 """The stage `evaluate` on models that the stages trained."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,12 @@ def test_lists_of_all_items_rank_as_all_scores_do(
 def test_a_second_run_has_the_same_digest(
     edges: dict[str, Path], evaluated: tuple[Path, dict[str, float]], tmp_path: Path
 ) -> None:
-    trained.run_stage("evaluate", SETTINGS, **edges, evaluation=tmp_path / "again")
+    """Also where the model took longer, as the report says."""
+    slow = shutil.copytree(edges["model"], tmp_path / "model")
+    manifest = json.loads((slow / "manifest.json").read_bytes())
+    (slow / "manifest.json").write_text(json.dumps(manifest | {"cost": {"seconds": 7385.0}}))
+    trained.run_stage("evaluate", SETTINGS, **edges | {"model": slow}, evaluation=tmp_path / "again")
+    assert "2 h 3 min" in (tmp_path / "again" / "report.html").read_text()
     digests = [read_manifest(folder, "evaluation").digest for folder in (evaluated[0], tmp_path / "again")]
     assert digests[0] == digests[1]
 

@@ -137,6 +137,19 @@ class EmbeddingsReader:
                 yield Batch(item_ids, present, vectors_ND)
                 done += len(item_ids)
 
+    def take(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[N, D] the vectors of some items; of the file only the row groups that hold them are read."""
+        found_ND = np.empty((len(items), self.dimension), np.float32)
+        with pq.ParquetFile(self.path) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            ends = np.cumsum(sizes)
+            groups_N = np.searchsorted(ends, items, side="right")
+            for group in np.unique(groups_N):
+                column = file.read_row_group(int(group), columns=["embedding"]).column(0).combine_chunks()
+                vectors = column.flatten().to_numpy().reshape(-1, self.dimension)
+                found_ND[groups_N == group] = vectors[items[groups_N == group] - (ends[group] - sizes[group])]
+        return found_ND
+
 
 def load(folder: Path) -> Batch:
     """Reads all items of an Embeddings artifact into memory: 4 bytes x N x D, and the caller may change them.

@@ -1,7 +1,8 @@
 """The manifest: what an artifact folder is, how it was made, and the digests of its files.
 
 `manifest.json` is written last, after what is made from it: TensorBoard's events, and a model's card. The digest over
-everything in it but costs and lineage is the artifact's identity: it keys caches and checkpoints.
+everything in it but costs and lineage is the artifact's identity: it keys caches and checkpoints. A report tells of the
+costs too, so it is none of the files that count: the same run twice has the same identity.
 """
 
 import functools
@@ -26,6 +27,7 @@ from modalrec.errors import ArtifactError
 
 SCHEMA_VERSIONS = {"dataset": 1, "embeddings": 1, "codes": 1, "model": 1, "evaluation": 1, "comparison": 1}
 NAME = "manifest.json"
+REPORT = "report.html"
 
 
 class File(Config):
@@ -157,7 +159,7 @@ def write_artifact(
     with folder_in_place(folder) as building:
         work = Stage(building)
         yield work
-        paths = sorted(path for path in building.rglob("*") if path.is_file())
+        paths = sorted(path for path in building.rglob("*") if path.is_file() and path != building / REPORT)
         fields: dict[str, Any] = {
             "kind": kind,
             "schema_version": SCHEMA_VERSIONS[kind],

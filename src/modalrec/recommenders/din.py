@@ -1,4 +1,4 @@
-"""Deep Interest Network: what of a user's past matters for this item?
+"""DIN, the Deep Interest Network: what of a user's past matters for this item?
 
 DIN (Zhou et al. 2018, arXiv 1706.06978) as systems of MicroLens' click challenge run it: the weight of an item of the
 history is an MLP of [q, k, q - k, q * k], q the target's vector and k the item's, without softmax. Three things make it

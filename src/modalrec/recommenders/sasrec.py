@@ -1,4 +1,4 @@
-"""Self-attentive sequential recommendation: the baseline that every other recommender here must answer to.
+"""SASRec, self-attentive sequential recommendation: the baseline that every other recommender here must answer to.
 
 SASRec (Kang and McAuley 2018, arXiv 1808.09781) with what was learnt since: cross-entropy over the whole catalogue at
 every position instead of one sampled negative (Klenitskiy and Vasilev 2023, arXiv 2309.07602), and items that are more

@@ -17,6 +17,7 @@ from modalrec.data.rows import Rows, RowsConfig, Task, load_rows
 from modalrec.data.splits import TEST, VALID
 from modalrec.errors import ConfigError, DataError
 from modalrec.evaluation.click_results import ClickResult, baselines, summarise_clicks
+from modalrec.evaluation.leakage import measure_leakage
 from modalrec.evaluation.predictions import predict
 from modalrec.evaluation.rating_baselines import baselines as rating_baselines
 from modalrec.evaluation.rating_results import RatingResult, summarise_ratings
@@ -119,7 +120,16 @@ def evaluate_rows(
             work.statistics["primary_metric"] = _primary(config.primary_metric, work.statistics)
         write_json(work.folder / "metrics.json", work.statistics)
         contents = RowContents(
-            run, dump(config), folders, manifests, results, part, config.split, dict(work.statistics), rankings.results
+            run=run,
+            config=dump(config),
+            folders=folders,
+            manifests=manifests,
+            results=results,
+            part=part,
+            split=config.split,
+            leakage=measure_leakage(folders["dataset"], config.split, with_valid=with_valid),
+            metrics=dict(work.statistics),
+            rankings=rankings.results,
         )
         build = build_rating_report if task == "rating" else build_row_report
         build(contents).write(work.folder)

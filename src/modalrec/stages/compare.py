@@ -17,6 +17,7 @@ from modalrec.config import flatten, resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.evaluation.comparison import differences, slices
 from modalrec.evaluation.kept import read_ranking
+from modalrec.evaluation.leakage import measure_leakage
 from modalrec.evaluation.report.comparison import ComparisonContents, Entry, build_comparison
 from modalrec.evaluation.results import HEADLINE, Result, summarise
 from modalrec.run import Run
@@ -140,6 +141,7 @@ def compare(
                 run=run,
                 metric=f"{config.metric}_{config.k}",
                 split=protocol.split,
+                leakage=measure_leakage(dataset, protocol.split, with_valid=with_valid),
                 dataset=data,
                 entries=everything,
                 than=than,

@@ -16,6 +16,7 @@ from modalrec.evaluation.click_results import MEASURED
 from modalrec.evaluation.content_nn import ContentNN, ItemKNNContent
 from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.evaluation.kept import write_ranking
+from modalrec.evaluation.leakage import measure_leakage
 from modalrec.evaluation.metrics import TIE_TOLERANCE
 from modalrec.evaluation.popularity import Popularity
 from modalrec.evaluation.ranking import Ranking, rank
@@ -131,6 +132,7 @@ def evaluate(
             manifests={edge: manifest for edge, manifest in manifests.items() if edge not in left_out},
             results=results,
             sequences=headline.sequences,
+            leakage=measure_leakage(dataset, config.split, with_valid=rules.with_valid),
             metrics=work.statistics,
             gallery_users=config.gallery_users,
             bootstrap_samples=config.bootstrap_samples,

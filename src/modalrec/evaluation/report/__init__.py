@@ -13,12 +13,14 @@ from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictU
 
 from modalrec.artifacts.manifest import Manifest
 from modalrec.data.sequences import Sequences
+from modalrec.evaluation.leakage import Leakage
 from modalrec.evaluation.report import words
 from modalrec.evaluation.report.codes import code_section
 from modalrec.evaluation.report.curves import curve_section
 from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.gallery import gallery
+from modalrec.evaluation.report.leakage import leakage_checks, leaks
 from modalrec.evaluation.report.neighbours import neighbour_section
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.report.table import metric_table
@@ -38,6 +40,7 @@ class Contents:
         manifests: Their manifests.
         results: The measured rows by name; `model` at least.
         sequences: The events that the headline's histories were read from.
+        leakage: What training and histories know of the headline's test part.
         metrics: All numbers by full name.
         gallery_users: Users to show.
         bootstrap_samples: Resamples behind every interval.
@@ -49,6 +52,7 @@ class Contents:
     manifests: dict[str, Manifest]
     results: dict[str, Result]
     sequences: Sequences
+    leakage: Leakage
     metrics: dict[str, float]
     gallery_users: int = 12
     bootstrap_samples: int = 2000
@@ -69,7 +73,9 @@ def build_report(contents: Contents) -> Report:
     """The report as one HTML page, and in short."""
     results, manifests = contents.results, contents.manifests
     comparisons = words.compare(results, contents.run, contents.bootstrap_samples)
-    title, verdict, warnings = words.title(manifests), words.verdict(results, comparisons), words.warnings(results)
+    checks = leakage_checks(contents.leakage, manifests["dataset"], manifests)
+    title, verdict = words.title(manifests), words.verdict(results, comparisons)
+    warnings = words.warnings(results) + leaks(checks)
     remarks = words.remarks(results, comparisons, contents.metrics, manifests["dataset"].statistics)
     table = metric_table(results)
     page = (
@@ -98,7 +104,7 @@ def build_report(contents: Contents) -> Report:
                 contents.folders.get("codes"),
             ),
             neighbours=neighbour_section(contents.folders, contents.run),
-            **origin(manifests["dataset"], manifests, contents.config, contents.metrics, contents.run),
+            **origin(manifests["dataset"], checks, manifests, contents.config, contents.metrics, contents.run),
         )
     )
     rows = [(f"{group.name}: {row.label}", [row.value, *row.values]) for group in table.groups for row in group.rows]

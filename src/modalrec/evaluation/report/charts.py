@@ -60,9 +60,9 @@ class Frame:
         """The least and the greatest number across."""
         parts = []
         for x, anchor in {self.first: "start", self.last: "end"}.items():
-            label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{:g}</text>')
+            label = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{}</text>')
             anchor = anchor if self.first != self.last else "middle"
-            parts.append(label.format(self.place(x, self.low)[0], HEIGHT - 6, anchor, x))
+            parts.append(label.format(self.place(x, self.low)[0], HEIGHT - 6, anchor, _plain(x)))
         return parts
 
 
@@ -154,6 +154,11 @@ def _head(title: str) -> Markup:
 
 def _dot(number: int, x: float, y: float) -> Markup:
     return Markup('<circle class="dot line-{}" cx="{:.1f}" cy="{:.1f}" r="3.5"/>').format(number % 4, x, y)
+
+
+def _plain(number: float) -> str:
+    """Whole numbers in full, others to three digits."""
+    return f"{number:g}" if float(number).is_integer() else f"{number:.3g}"
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:

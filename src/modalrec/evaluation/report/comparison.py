@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.comparison import Difference, Slices
+from modalrec.evaluation.leakage import Leakage
 from modalrec.evaluation.metrics import gains_at
 from modalrec.evaluation.report import pages
 from modalrec.evaluation.report.charts import scatter_chart
 from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import duration
+from modalrec.evaluation.report.leakage import leakage_checks, leaks
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.report.table import LABELS, PROTOCOLS
 from modalrec.evaluation.report.words import TIES
@@ -69,6 +71,7 @@ class ComparisonContents:
         run: The stage's run.
         metric: What rows are ordered by, such as `ndcg_10`.
         split: Whose test part was ranked.
+        leakage: What training and histories know of it.
         dataset: The dataset's manifest.
         entries: All rows, the best first.
         than: The row that the others are compared with: the best baseline.
@@ -80,6 +83,7 @@ class ComparisonContents:
     run: Run
     metric: str
     split: str
+    leakage: Leakage
     dataset: Manifest
     entries: Sequence[Entry]
     than: Entry
@@ -121,7 +125,8 @@ def build_comparison(contents: ComparisonContents) -> Report:
     numbered = {name: value for result in results for name, value in result.flat().items()}
     title = f"{sum(entry.model is not None for entry in contents.entries)} recommenders compared"
     verdict, table = _verdict(contents), _table(contents, columns)
-    warnings = [ONE_SEED.format(people=first.people)]
+    checks = leakage_checks(contents.leakage, contents.dataset, contents.manifests)
+    warnings = [ONE_SEED.format(people=first.people), *leaks(checks)]
     page = (
         pages()
         .get_template("comparison.html")
@@ -142,7 +147,7 @@ def build_comparison(contents: ComparisonContents) -> Report:
             costs=[(place, entry.label, _cells(entry)) for place, entry in _trained(contents)],
             slices=[_slice(contents, one) for one in contents.slices],
             modalities=_modalities(contents),
-            **origin(contents.dataset, contents.manifests, configs, numbered, contents.run),
+            **origin(contents.dataset, checks, contents.manifests, configs, numbered, contents.run),
         )
     )
     rows = [(line.label, [line.value, f"{line.difference} {line.chance}".strip(), *line.values]) for line in table]

@@ -40,10 +40,11 @@ def data_section(dataset: Manifest) -> Data:
 def _take(numbers: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Takes what begins with a prefix out of `numbers`; moments become dates."""
     taken = {name.removeprefix(prefix): numbers.pop(name) for name in list(numbers) if name.startswith(prefix)}
-    return {name: _date(value) if name.endswith("_cut") else value for name, value in taken.items()}
+    return {name: date(value) if name.endswith("_cut") else value for name, value in taken.items()}
 
 
-def _date(seconds: float) -> str:
+def date(seconds: float) -> str:
+    """A moment in seconds since 1970, to the minute."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -54,7 +55,7 @@ def _rows(value: Any, label: str = "") -> list[tuple[str, str]]:
     if isinstance(value, list) and any(isinstance(part, dict | list) for part in value):
         return [row for place, part in enumerate(value) for row in _rows(part, f"{label} {place + 1}".strip())]
     if isinstance(value, list):
-        return [(label, clean(", ".join(map(str, value)), 200))]
+        return [] if not value else [(label, clean(", ".join(map(str, value)), 200))]
     return [(label, _shown(value))]
 
 

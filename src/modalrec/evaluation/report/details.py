@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from modalrec.artifacts.manifest import Manifest, code_version
 from modalrec.evaluation.report.data import data_section
+from modalrec.evaluation.report.leakage import Check
 from modalrec.run import Run
 
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "timm")
@@ -28,12 +29,18 @@ class Step:
 
 
 def origin(
-    dataset: Manifest, manifests: Mapping[str, Manifest], config: Mapping[str, Any], metrics: dict[str, float], run: Run
+    dataset: Manifest,
+    checks: Sequence[Check],
+    manifests: Mapping[str, Manifest],
+    config: Mapping[str, Any],
+    metrics: dict[str, float],
+    run: Run,
 ) -> dict[str, Any]:
-    """What `origin.html` shows: the data, and everything needed to repeat the run.
+    """What `origin.html` shows: the data, what training knows of the test part, everything needed to repeat the run.
 
     Args:
         dataset: The dataset.
+        checks: For leakage.
         manifests: All that went in, by edge or name.
         config: Of the stage, as plain values.
         metrics: All numbers by name.
@@ -41,6 +48,7 @@ def origin(
     """
     return {
         "data": data_section(dataset),
+        "checks": checks,
         "lineage": lineage(manifests),
         "config": config,
         "numbers": numbers(metrics),

@@ -20,6 +20,8 @@ UNITS = {
 }
 """Statistics that the boxes show, and what they count."""
 BOX, TALL, GAP, ROW, RAIL, MARGIN = 138, 88, 28, 18, 16, 8
+SMALLEST, LARGEST = 0.85, 1.2
+"""Of the size that its text is drawn for."""
 
 
 @dataclass
@@ -57,10 +59,11 @@ def pipeline_figure(manifests: Mapping[str, Manifest]) -> Markup:
             parts.append(_rail(source, far, bottom + rails * RAIL, rails))
     width = 2 * MARGIN + len(columns) * (BOX + GAP) - GAP
     head = Markup(
-        '<svg class="pipeline" viewBox="0 0 {} {:.0f}" role="img" aria-label="The stages of this run">'
+        '<svg class="pipeline" viewBox="0 0 {0} {1:.0f}" style="min-width: {2:.0f}px; max-width: {3:.0f}px" '
+        'role="img" aria-label="The stages of this run">'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path class="tip" d="M0 0L8 4L0 8Z"/></marker></defs>'
-    ).format(width, bottom + (rails + 1) * RAIL)
+    ).format(width, bottom + (rails + 1) * RAIL, SMALLEST * width, LARGEST * width)
     return Markup("").join([head, *parts, *map(_box, nodes.values()), Markup("</svg>")])
 
 

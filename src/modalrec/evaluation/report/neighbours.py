@@ -1,6 +1,6 @@
 """What is near what: some items with their nearest neighbours by text, by picture, and by the fused vector."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def neighbour_section(folders: Mapping[str, Path], run: Run) -> list[Neighbours]
 
 
 def nearest(folder: Path, asked: NDArray[np.int64], k: int) -> list[list[int]]:
-    """The `k` items with the highest cosine to each of `asked`, itself left out; the vectors are read twice, in blocks.
+    """The `k` items with the highest cosine to each of `asked`, itself left out; the vectors are read once, in blocks.
 
     Of an item with several vectors their mean counts.
 
@@ -62,17 +62,13 @@ def nearest(folder: Path, asked: NDArray[np.int64], k: int) -> list[list[int]]:
         asked: [Q] items that have a vector.
         k: Neighbours.
     """
-    queries = {
-        int(item): unit_BD[item - begin]
-        for begin, unit_BD in _blocks(folder)
-        for item in asked
-        if begin <= item < begin + len(unit_BD)
-    }
-    queries_QD = np.stack([queries[int(item)] for item in asked])
+    asked_QD, blocks = _vectors(folder, asked)
+    asked_QD, begin = _unit(asked_QD), 0
     best_QK = np.full((len(asked), 0), -np.inf, np.float32)
     items_QK = np.full((len(asked), 0), -1, np.int64)
-    for begin, unit_BD in _blocks(folder):
-        scores_QB = queries_QD @ unit_BD.T
+    for vectors_BD in blocks:
+        unit_BD = _unit(vectors_BD)
+        scores_QB = asked_QD @ unit_BD.T
         items_B = np.arange(begin, begin + len(unit_BD))
         scores_QB[items_B[None, :] == asked[:, None]] = -np.inf
         scores_QB[:, ~unit_BD.any(1)] = -np.inf
@@ -80,20 +76,18 @@ def nearest(folder: Path, asked: NDArray[np.int64], k: int) -> list[list[int]]:
         items = np.concatenate([items_QK, np.tile(items_B, (len(asked), 1))], axis=1)
         order_QK = np.argsort(-both, axis=1, kind="stable")[:, :k]
         best_QK, items_QK = (np.take_along_axis(of, order_QK, axis=1) for of in (both, items))
+        begin += len(unit_BD)
     return [row[kept].tolist() for row, kept in zip(items_QK, best_QK > -np.inf, strict=True)]
 
 
-def _blocks(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Vectors of length one, by the first of their items; zero where an item has none."""
+def _vectors(folder: Path, asked: NDArray[np.int64]) -> tuple[NDArray[np.float32], Iterable[NDArray[np.float32]]]:
+    """The vectors of the items that are asked for, and those of all in blocks; zero where an item has none."""
     try:
         reader = EmbeddingsReader(folder)
     except ArtifactError:
-        yield 0, _unit(load_lists(folder)[1].means())
-        return
-    begin = 0
-    for batch in reader.batches():
-        yield begin, _unit(batch.vectors_ND)
-        begin += len(batch.vectors_ND)
+        means_ND = load_lists(folder)[1].means()
+        return means_ND[asked], [means_ND]
+    return reader.take(asked), (batch.vectors_ND for batch in reader.batches())
 
 
 def _unit(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:

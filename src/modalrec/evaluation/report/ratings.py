@@ -12,6 +12,7 @@ from modalrec.evaluation.report.charts import Series, line_chart
 from modalrec.evaluation.report.curves import curve_section
 from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
+from modalrec.evaluation.report.leakage import leakage_checks, leaks
 from modalrec.evaluation.report.rows import Line, RowContents
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
@@ -49,7 +50,8 @@ def build_rating_report(contents: RowContents) -> Report:
     results: Mapping[str, RatingResult] = contents.results
     model, manifests = results[HEADLINE], dict(contents.manifests)
     shown = sorted(results.values(), key=lambda result: list(LABELS).index(result.role))
-    title, verdict, warnings = words.title(manifests), _verdict(results), _warnings(contents)
+    checks = leakage_checks(contents.leakage, manifests["dataset"], manifests)
+    title, verdict, warnings = words.title(manifests), _verdict(results), _warnings(contents) + leaks(checks)
     table, remarks = _table(shown), _remarks(results)
     page = (
         pages()
@@ -71,7 +73,7 @@ def build_rating_report(contents: RowContents) -> Report:
             remarks=remarks,
             heights=_heights(shown),
             curves=curve_section(dict(contents.folders), manifests),
-            **origin(manifests["dataset"], manifests, contents.config, contents.metrics, contents.run),
+            **origin(manifests["dataset"], checks, manifests, contents.config, contents.metrics, contents.run),
         )
     )
     rows = [(line.label, line.values) for line in table]

@@ -10,11 +10,13 @@ from markupsafe import Markup
 
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.click_results import MEASURED, ClickResult
+from modalrec.evaluation.leakage import Leakage
 from modalrec.evaluation.report import pages, words
 from modalrec.evaluation.report.charts import Series, line_chart
 from modalrec.evaluation.report.curves import curve_section
 from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
+from modalrec.evaluation.report.leakage import leakage_checks, leaks
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
 from modalrec.run import Run
@@ -43,6 +45,7 @@ class RowContents:
         results: The measured rows of the table by role; `model` at least.
         part: test or valid.
         split: Name of the split.
+        leakage: What training and histories know of its test part.
         metrics: All numbers by full name.
         rankings: Metrics of rankings of the catalogue, by role.
     """
@@ -54,6 +57,7 @@ class RowContents:
     results: Mapping[str, Any]
     part: str
     split: str
+    leakage: Leakage
     metrics: dict[str, float]
     rankings: Mapping[str, dict[str, float]] = field(default_factory=dict)
 
@@ -73,7 +77,8 @@ def build_row_report(contents: RowContents) -> Report:
     """The report as one HTML page, and in short."""
     model, manifests = contents.results[HEADLINE], dict(contents.manifests)
     shown = sorted(contents.results.values(), key=lambda result: list(LABELS).index(result.role))
-    title, verdict, warnings = words.title(manifests), _verdict(contents), _warnings(contents)
+    checks = leakage_checks(contents.leakage, manifests["dataset"], manifests)
+    title, verdict, warnings = words.title(manifests), _verdict(contents), _warnings(contents) + leaks(checks)
     columns, table, remarks = [name.replace("_", " ") for name in MEASURED], _table(shown), _remarks(contents)
     page = (
         pages()
@@ -96,7 +101,7 @@ def build_row_report(contents: RowContents) -> Report:
             roc=line_chart([Series("model", model.roc.false_positives, model.roc.true_positives)], "ROC"),
             calibration=_calibration(model),
             curves=curve_section(dict(contents.folders), manifests),
-            **origin(manifests["dataset"], manifests, contents.config, contents.metrics, contents.run),
+            **origin(manifests["dataset"], checks, manifests, contents.config, contents.metrics, contents.run),
         )
     )
     rows = [(line.label, line.values) for line in table]

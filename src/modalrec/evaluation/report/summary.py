@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from modalrec.artifacts.manifest import REPORT
+
 Row = tuple[str, Sequence[str]]
 
 
@@ -16,7 +18,7 @@ class Report(NamedTuple):
 
     def write(self, folder: Path) -> None:
         """Writes `report.html` and `summary.md`."""
-        (folder / "report.html").write_text(self.page, encoding="utf-8")
+        (folder / REPORT).write_text(self.page, encoding="utf-8")
         (folder / "summary.md").write_text(self.summary, encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
 """What the report says in words: every sentence follows from the numbers, also where they do not flatter."""
 
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +79,10 @@ def title(manifests: dict[str, Manifest]) -> str:
     data = source.get("name") if isinstance(source, dict) else source
     name = recommender.get("name", "model")
     model = discover("recommenders").get(name)
-    # A name of one word is written as its class is: GRU4Rec.
-    written = model.__name__ if model and model.__name__.lower() == name else name.replace("_", " ")
+    # A name of one word is written as the text of its module does: GRU4Rec, DLRM.
+    told = inspect.getmodule(model).__doc__ if model else None
+    same = re.search(rf"\b{re.escape(name)}\b", told or "", re.IGNORECASE)
+    written = same[0] if same else name.replace("_", " ")
     return f"{written} on {data or 'the dataset'}".replace("_", " ")
 
 
