@@ -35,6 +35,8 @@ from pipelines.runner.staging import BUCKET, Staging
 from pipelines.runner.table import table
 from pipelines.runner.terminal import Terminal
 
+PREDICTIONS = "prediction.csv"
+"""What `evaluate` says of rows whose labels are hidden, in the form that a challenge takes."""
 # True of every run here, and nothing to act on.
 KNOWN_WARNINGS = (
     r"Task .* have no effect in the current local runner",
@@ -74,7 +76,7 @@ class LocalRun:
 
     @property
     def folder(self) -> Path:
-        """Where the results go: metrics.json, report.html, artifacts.json, log.txt."""
+        """Where the results go: metrics.json, report.html, prediction.csv, artifacts.json, log.txt."""
         return self.out / self.name
 
     def run(self) -> None:
@@ -87,7 +89,7 @@ class LocalRun:
         """
         source = _source(self.arguments)
         with self._alone(), (self.folder / "log.txt").open("w", encoding="utf-8") as log, interruptible():
-            for result in ("metrics.json", "report.html", "artifacts.json"):
+            for result in ("metrics.json", "report.html", PREDICTIONS, "artifacts.json"):
                 (self.folder / result).unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(prefix="work-", dir=self.folder) as work, warnings.catch_warnings():
                 for message in KNOWN_WARNINGS:
@@ -126,6 +128,9 @@ class LocalRun:
         for output, place in (("metrics", "metrics.json"), ("report", "report.html")):
             if output in results:
                 staging.store.get_file(results[output], self.folder / place)
+        predictions = f"{results['evaluation']}/{PREDICTIONS}" if "evaluation" in results else ""
+        if predictions and staging.store.exists(predictions):
+            staging.store.get_file(predictions, self.folder / PREDICTIONS)
         self._show(terminal)
 
     def _show(self, terminal: Terminal) -> None:
@@ -133,7 +138,12 @@ class LocalRun:
         if metrics.exists():
             terminal.say("\n" + table(json.loads(metrics.read_bytes())))
         terminal.say("")
-        for what, place in (("report", "report.html"), ("metrics", "metrics.json"), ("addresses", "artifacts.json")):
+        for what, place in (
+            ("report", "report.html"),
+            ("metrics", "metrics.json"),
+            ("predicted", PREDICTIONS),
+            ("addresses", "artifacts.json"),
+        ):
             if (self.folder / place).exists():
                 terminal.say(f"{what:<10}{self.folder / place}")
 

@@ -48,6 +48,7 @@ def test_a_run_goes_through_the_store_and_a_second_one_finds_everything_there(se
         "artifacts.json",
         "log.txt",
         "metrics.json",
+        "prediction.csv",
         "report.html",
         "run.lock",
     }

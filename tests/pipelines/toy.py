@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Input, Metrics, Output
 
-from components.artifacts import ModalrecCodes, ModalrecDataset
+from components.artifacts import ModalrecCodes, ModalrecDataset, ModalrecEvaluation
 from components.stage import stage
 
 
@@ -70,7 +70,12 @@ def double(journal: str, trouble: str, dataset: Input[ModalrecDataset], codes: O
 
 @stage
 def judge(
-    journal: str, count: int, codes: Input[ModalrecCodes], metrics: Output[Metrics], report: Output[HTML]
+    journal: str,
+    count: int,
+    codes: Input[ModalrecCodes],
+    evaluation: Output[ModalrecEvaluation],
+    metrics: Output[Metrics],
+    report: Output[HTML],
 ) -> None:
     """Count letters.
 
@@ -78,6 +83,7 @@ def judge(
         journal: File that notes which step ran.
         count: How many files to expect.
         codes: Files.
+        evaluation: What would be sent to a challenge.
         metrics: How many letters.
         report: The same, as HTML.
     """
@@ -90,6 +96,8 @@ def judge(
     texts = [path.read_text() for path in sorted(Path(codes.path).rglob("*.txt"))]
     assert len(texts) == count
     log_metrics(metrics, {"recall_10": float(sum(map(len, texts))), "popularity_recall_10": 0.5})
+    Path(evaluation.path).mkdir(parents=True)
+    (Path(evaluation.path) / "prediction.csv").write_text("ID,Task1&2\n0,.5\n")
     Path(report.path).write_text("<p>" + " ".join(texts) + "</p>")
 
 

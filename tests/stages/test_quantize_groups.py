@@ -14,6 +14,7 @@ from modalrec.artifacts.embeddings import EmbeddingsReader, load
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.evaluation.report.codes import code_section
+from modalrec.evaluation.report.curves import read_curves
 from modalrec.quantizers import load_quantizer
 from modalrec.run import Run
 from modalrec.stages._items import item_space
@@ -69,6 +70,10 @@ def test_each_modality_has_its_group_and_quantizer(text: Path, image: Path, tmp_
     statistics = read_manifest(tmp_path / "codes", "codes").statistics
     assert {name: statistics[name] for name in metrics} == metrics
     assert len(statistics["image_perplexities"]) == 3
+    curves = read_curves(tmp_path / "codes", "quantizer")
+    assert list(curves) == ["text", "image"]
+    epochs = list(range(1, int(metrics["epochs"]) // 2 + 1))
+    assert [[entry["epoch"] for entry in entries] for entries in curves.values()] == [epochs, epochs]
 
 
 @pytest.mark.parametrize("quantizer", [{"name": "rq_kmeans", "levels": 5}, {"name": "rqvae", "levels": 2}])

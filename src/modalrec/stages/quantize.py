@@ -1,7 +1,7 @@
 """The stage `quantize`: vectors become semantic IDs, a few codes per item and no two items alike, or code groups."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -190,7 +190,7 @@ class _Learner:
     ) -> None:
         self.config, self.run, self.training = config, run, training
         self.partners_NP, self.known_N = partners_NP, known_N
-        self.curves: list[dict[str, float]] = []
+        self.curves: list[dict[str, Any]] = []
         self.divided = Divided({}, {})
 
     def learn(self, towers: list[Tower]) -> list[Quantizer]:
@@ -220,7 +220,7 @@ class _Learner:
 
     def epochs(self) -> dict[str, float]:
         """How many epochs were trained, of all quantizers, and the best of the last one."""
-        best = max(self.curves, key=lambda entry: entry.get(MONITOR, entry["epoch"]), default={"epoch": 0})
+        best = max(self.curves, key=lambda entry: entry[MONITOR if MONITOR in entry else "epoch"], default={"epoch": 0})
         return {"epochs": len(self.curves), "best_epoch": best["epoch"]}
 
     def _train(self, towers: list[Tower], name: str) -> Quantizer:
@@ -254,7 +254,7 @@ class _Learner:
             validate=validate if len(held_out_ND) else None,
             monitor=MONITOR,
         )
-        self.curves += curves
+        self.curves += [{**entry, **({"tower": name} if name else {})} for entry in curves]
         return quantizer
 
 

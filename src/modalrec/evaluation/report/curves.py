@@ -49,19 +49,24 @@ def curve_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> l
     """Charts of every stage whose artifact has curves, the kept epoch marked; stages without are left out."""
     section = []
     for stage, runs in STAGES:
-        found = [(name, read_curves(folders[edge])) for edge, name in runs if edge in folders]
-        found = [(name, entries) for name, entries in found if entries]
-        if found:
-            kept = next(manifests[edge].statistics.get("best_epoch") for edge, name in runs if name == found[0][0])
-            section.append(Curves(stage, [_chart(key, found, kept) for key in _keys(found[0][1])]))
+        found = {edge: read_curves(folders[edge], name) for edge, name in runs if edge in folders}
+        drawn = [curve for curves in found.values() for curve in curves.items()]
+        if drawn:
+            first = next(edge for edge, curves in found.items() if curves)
+            # Quantizers of two towers keep an epoch each.
+            kept = manifests[first].statistics.get("best_epoch") if len(found[first]) == 1 else None
+            section.append(Curves(stage, [_chart(key, drawn, kept) for key in _keys(drawn[0][1])]))
     return section
 
 
-def read_curves(folder: Path) -> list[dict[str, float]]:
-    """The entries of `curves.json`, none where there is no such file."""
+def read_curves(folder: Path, name: str) -> dict[str, list[dict[str, float]]]:
+    """The entries of `curves.json` under a name, or under those of towers that were trained apart; none without it."""
     path = folder / "curves.json"
-    entries: Any = json.loads(path.read_bytes()) if path.is_file() else []
-    return [{name: float(value) for name, value in entry.items() if _is_number(value)} for entry in entries]
+    curves: dict[str, list[dict[str, float]]] = {}
+    for entry in json.loads(path.read_bytes()) if path.is_file() else []:
+        numbers = {key: float(value) for key, value in entry.items() if _is_number(value)}
+        curves.setdefault(entry.get("tower", name), []).append(numbers)
+    return curves
 
 
 def _keys(entries: list[dict[str, float]]) -> list[str]:

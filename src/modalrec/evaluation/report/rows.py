@@ -142,6 +142,8 @@ def _verdict(contents: RowContents) -> str:
 
 def _warnings(contents: RowContents) -> list[str]:
     said = []
+    if contents.manifests["dataset"].statistics.get("source", {}).get("synthetic"):
+        said.append("The data is made up: these numbers say nothing of real users, items or models.")
     if contents.part != "test":
         said.append(
             "The labels of all test rows are hidden: these numbers are of the validation rows, by which the epoch was "
@@ -164,10 +166,8 @@ def _remarks(contents: RowContents) -> list[str]:
         if other := contents.results.get(edge):
             gain = model.metrics["auc"] - other.metrics["auc"]
             within = model.metrics["user_auc"] - other.metrics["user_auc"]
-            said.append(
-                f"Without {what} AUC is {_shown(other.metrics['auc'])}: they are worth {gain:+.4f}, and {within:+.4f} "
-                "inside users."
-            )
+            inside = f", and {within:+.4f} inside users" if np.isfinite(within) else ""
+            said.append(f"Without {what} AUC is {_shown(other.metrics['auc'])}: they are worth {gain:+.4f}{inside}.")
         else:
             said.append(f"There is no model without {what} beside this one; give --{edge} to know what they are worth.")
     said.append(
