@@ -14,6 +14,7 @@ from modalrec.artifacts.files import write_bytes
 from modalrec.evaluation.report import pages
 from modalrec.evaluation.report.charts import Series, dot_chart, line_chart
 from modalrec.evaluation.report.figure import duration
+from modalrec.evaluation.report.text import harmless
 from modalrec.tuning.experiment import Experiment
 from modalrec.tuning.results import best_of
 from modalrec.tuning.space import NUMERIC, Parameter
@@ -32,7 +33,7 @@ def write_report(folder: Path, experiment: Experiment, listed: Sequence[Mapping[
         listed: The trials, see `results.rows`.
     """
     html = pages(PackageLoader("modalrec", "tuning")).get_template(REPORT).render(**_contents(experiment, listed))
-    write_bytes(folder / REPORT, html.encode())
+    write_bytes(folder / REPORT, harmless(html).encode())
 
 
 def importances(experiment: Experiment, listed: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modalrec.artifacts.manifest import REPORT
+from modalrec.evaluation.report.text import harmless
 
 Row = tuple[str, Sequence[str]]
 
@@ -18,8 +19,8 @@ class Report(NamedTuple):
 
     def write(self, folder: Path) -> None:
         """Writes `report.html` and `summary.md`."""
-        (folder / REPORT).write_text(self.page, encoding="utf-8")
-        (folder / "summary.md").write_text(self.summary, encoding="utf-8")
+        (folder / REPORT).write_text(harmless(self.page), encoding="utf-8")
+        (folder / "summary.md").write_text(harmless(self.summary), encoding="utf-8")
 
 
 def summary(
