@@ -4,16 +4,22 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from modalrec.artifacts.embedded import EmbeddedStore
 from modalrec.artifacts.store import FolderLocation, Location, open_location
 from modalrec.errors import TrainingError, UpstreamError
+from modalrec.run import Run
+from modalrec.stages._shards import Shards
 from modalrec.training import lease
 from modalrec.training.checkpoint import Checkpoints
 from modalrec.training.lease import Lease
 from tests.faults.processes import in_child
 from tests.faults.tiny import run_tiny, write_inputs
+from tests.stages.killed_embed import run_stage
+from tests.stages.small import write_dataset
 
 HELD = "another run with the same configuration, inputs and seed is at work here"
 
@@ -149,6 +155,37 @@ def test_a_training_beside_another_is_refused_and_both_end_well(
     assert seen
     assert not list(tmp_path.rglob("lease-*")), "given back"
     assert not (tmp_path / "second" / "out").exists()
+
+
+@pytest.mark.fault("together")
+def test_an_embedding_beside_another_is_refused_and_pays_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, add, encoded = write_dataset(tmp_path / "dataset", ["a", "b", "c"]), Shards.add, []
+
+    def beside(self: Shards, vectors_BD: NDArray[np.float32]) -> None:
+        encoded.append(1)
+        if len(encoded) == 1:
+            with pytest.raises(UpstreamError, match=HELD):
+                run_stage(str(dataset), str(tmp_path / "second"), str(tmp_path / "shards"))
+        add(self, vectors_BD)
+
+    monkeypatch.setattr(Shards, "add", beside)
+    run_stage(str(dataset), str(tmp_path / "first"), str(tmp_path / "shards"))
+    assert len(encoded) == 1, "the second encoded nothing"
+    assert not list(tmp_path.rglob("lease-*")), "given back"
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.fault("together")
+def test_an_embedding_that_stood_still_writes_no_shard(tmp_path: Path) -> None:
+    run = Run("embed_text", checkpoints=str(tmp_path), checkpoint_seconds=0, quiet=True)
+    shards = Shards(run, "f" * 64, 2)
+    with shards.alone():
+        leave(open_location(str(tmp_path / "embed_text" / ("f" * 32))))
+        with pytest.raises(UpstreamError, match="another run has taken over"):
+            shards.add(np.zeros((1, 2), np.float32))
+    assert not list(tmp_path.rglob("shard-*"))
 
 
 @pytest.mark.fault("together")

@@ -7,12 +7,13 @@ a shard is its place in that order and float32 numbers; its name carries the dig
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modalrec.artifacts.store import open_location
 from modalrec.run import Run
+from modalrec.training.checkpoint import open_place
 
 # B vectors of a batch, D length of the vectors.
 
@@ -35,12 +36,18 @@ class Shards:
     def __init__(self, run: Run, fingerprint: str, dimension: int) -> None:
         self.run = run
         self.dimension = dimension
-        self.location = None
-        if run.checkpoints:
-            self.location = open_location(f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}")
+        self.location, self.lease = open_place(run, fingerprint)
         self._first = 0
         self._waiting: list[bytes] = []
         self._saved = time.monotonic()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Holds the place against other runs while the block is at work: what is encoded, or paid for, is so once.
+
+        Raises:
+            UpstreamError: Another run is at work there.
+        """
+        return self.lease.held() if self.lease else nullcontext()
 
     def restore(self, take: Callable[[bytes], object]) -> int:
         """Hands over the shards that are whole, from the first on, and gives the number of their vectors.
@@ -71,6 +78,8 @@ class Shards:
         if full or time.monotonic() - self._saved >= self.run.checkpoint_seconds:
             content = b"".join(self._waiting)
             digest = hashlib.sha256(content).hexdigest()
+            if self.lease and self.lease.name:
+                self.lease.check()
             self.location.put(f"shard-{self._first:012d}-{self._count(content)}-{digest}.f32", content)
             self._first += self._count(content)
             self._waiting = []

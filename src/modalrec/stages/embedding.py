@@ -101,7 +101,7 @@ def embed(
 
     Raises:
         UpstreamError: The encoder's weights are not there, or it gave vectors of a wrong shape or with numbers that are
-            not finite.
+            not finite; or another run with the same settings and inputs is at work on the same checkpoints.
     """
     about: dict[str, Any] = {"encoder": config.encoder.name}
     if config.skip:
@@ -117,13 +117,12 @@ def embed(
                 encoder = work.keywords(encoder, device, about["precision"])
                 words_VD, about["form"] = encoder.words_VD, "keywords"
             about["weights"] = encoder.weights
-            encoder.expect(lambda: (contents for _, contents in work.windows()), run)
-            spent = encoder.spent
             key = sha256_json([fingerprint(run.stage, config, run.seed, inputs), about])
-            rows_E, places_E, distinct = _encode(
-                work, store, encoder, Shards(run, key, encoder.dimension), config.batch_size, run
-            )
-            dimension = encoder.dimension
+            shards = Shards(run, key, encoder.dimension)
+            with shards.alone():
+                encoder.expect(lambda: (contents for _, contents in work.windows()), run)
+                rows_E, places_E, distinct = _encode(work, store, encoder, shards, config.batch_size, run)
+            dimension, spent = encoder.dimension, encoder.spent
         else:
             rows_E, places_E, distinct, dimension = np.zeros(0, np.int32), np.zeros(0, np.int64), 0, 1
             why = "it is skipped" if config.skip else f"no item has any {work.modality}"

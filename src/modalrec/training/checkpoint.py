@@ -34,6 +34,15 @@ def fingerprint(stage: str, config: Config, seed: int, inputs: Mapping[str, Mani
     )
 
 
+def open_place(run: Run, fingerprint: str) -> tuple[Location | None, Lease | None]:
+    """Where a run keeps what it can go on from, and the right to write there; nothing where it keeps none."""
+    if not run.checkpoints:
+        return None, None
+    place = f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}"
+    location = open_location(place)
+    return location, Lease(location, place)
+
+
 class Checkpoints:
     """The checkpoints of one training run; does nothing where the run keeps none."""
 
@@ -41,12 +50,7 @@ class Checkpoints:
 
     def __init__(self, run: Run, fingerprint: str) -> None:
         self.run = run
-        self.location: Location | None = None
-        self.lease: Lease | None = None
-        if run.checkpoints:
-            place = f"{run.checkpoints.rstrip('/')}/{run.stage}/{fingerprint[:32]}"
-            self.location = open_location(place)
-            self.lease = Lease(self.location, place)
+        self.location, self.lease = open_place(run, fingerprint)
 
     def alone(self) -> AbstractContextManager[None]:
         """Holds the place against other runs while the block is at work.
