@@ -1,8 +1,11 @@
+from unittest import mock
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modalrec.data import events as module
 from modalrec.data.events import Events, collect
 from modalrec.data.sources import EVENT_ROWS
 
@@ -40,6 +43,21 @@ def numbered(events: list[tuple]) -> list[tuple]:
 @given(rows)
 def test_events_sort_by_user_and_time_and_keep_the_order_of_the_file(events):
     assert plain(gathered(events)) == sorted(numbered(events), key=lambda event: (event[0], event[2]))
+
+
+@given(rows, st.integers(1, 9))
+def test_users_one_after_the_other_are_sorted_some_at_a_time(events, part):
+    together = sorted(events, key=lambda event: event[0])
+    with mock.patch.object(module, "PART", part):
+        assert plain(gathered(together)) == sorted(numbered(together), key=lambda event: (event[0], event[2]))
+
+
+@given(rows, st.integers(1, 9))
+def test_events_kept_in_place_are_those_taken(events, part):
+    kept = np.arange(len(events)) % 3 != 1
+    expected = plain(gathered(events).take(kept))
+    with mock.patch.object(module, "PART", part):
+        assert plain(gathered(events).keep_only(kept)) == expected
 
 
 @given(rows)

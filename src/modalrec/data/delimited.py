@@ -1,8 +1,9 @@
 """Reading CSV and TSV files of any size, batch by batch, with every problem of a file in one error.
 
 Arrow parses fast but says little about what is wrong. So a file is parsed by Arrow, numbers straight to numbers where
-no cell can hold a line break; where that meets anything odd the cells are read as texts, which forgives blanks around
-them; and only where that fails too is it read by the csv module, slowly, which names every bad line.
+no cell can hold a line break, or by compiled code where all are numbers that must be there; where that meets anything
+odd the cells are read as texts, which forgives blanks around them; and only where that fails too is it read by the csv
+module, slowly, which names every bad line.
 """
 
 import csv
@@ -11,13 +12,16 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from modalrec.compiled import AVAILABLE
+from modalrec.data._number_kernels import DECIMAL, SKIPPED, WHOLE, parse_lines
 from modalrec.data.members import File, Member
 from modalrec.errors import DataError, Problems
 
@@ -25,6 +29,9 @@ BLOCK = 8 << 20
 """Bytes that Arrow parses at a time where cells are texts; a record must be shorter."""
 NUMBERS_BLOCK = 1 << 20
 """The same for numbers, which are parsed faster in blocks that a processor's cache holds."""
+
+KINDS = {pa.int64(): WHOLE, pa.float32(): DECIMAL}
+"""What compiled code makes of cells."""
 
 NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 UNDECODED = re.compile("[\udc80-\udcff]")
@@ -97,7 +104,7 @@ def read_delimited(
     file = _File(path, schema, header, above, delimiter, quoting)
     rows = 0
     try:
-        for batches in [file.numbers] * file.one_line + [file.texts]:
+        for batches in file.ways():
             try:
                 for batch in batches(rows):
                     rows += batch.num_rows
@@ -125,10 +132,33 @@ class _File(NamedTuple):
     delimiter: str
     quoting: bool
 
-    @property
-    def one_line(self) -> bool:
-        """Whether no wanted cell may hold a line break, so that a record is a line."""
-        return not self.quoting or not any(field.nullable and pa.types.is_string(field.type) for field in self.schema)
+    def ways(self) -> list[Callable[[int], Iterator[pa.RecordBatch]]]:
+        """How the rows can be read, the fastest way first."""
+        texts = any(field.nullable and pa.types.is_string(field.type) for field in self.schema)
+        plain = all(field.type in KINDS and not field.nullable for field in self.schema)
+        return [self.plain] * (plain and AVAILABLE) + [self.numbers] * (not (texts and self.quoting)) + [self.texts]
+
+    def plain(self, skip: int) -> Iterator[pa.RecordBatch]:
+        """The rows after the first `skip`, where each is a line of plainly written numbers.
+
+        Raises:
+            ValueError: A line is written in another way.
+        """
+        wanted = {name: KINDS[kind] for name, kind in zip(self.schema.names, self.schema.types, strict=True)}
+        kinds = np.array([wanted.get(name, SKIPPED) for name in self.header], np.int8)
+        with open_binary(self.path) as file:
+            for _ in range(self.above):
+                file.readline()
+            for lines in _whole_lines(file):
+                count = lines.count(b"\n")
+                text, repeats = np.frombuffer(lines, np.uint8), len(self.delimiter)
+                whole, decimal = np.empty((len(kinds), count), np.int64), np.empty((len(kinds), count), np.float32)
+                if parse_lines(text, ord(self.delimiter[0]), repeats, kinds, whole, decimal) < count:
+                    raise ValueError("a line is not of plain numbers")
+                places = [(self.header.index(name), kind) for name, kind in wanted.items()]
+                columns = [pa.array((whole if kind == WHOLE else decimal)[place]) for place, kind in places]
+                yield from _after(pa.RecordBatch.from_arrays(columns, schema=self.schema), skip)
+                skip = max(0, skip - count)
 
     def numbers(self, skip: int) -> Iterator[pa.RecordBatch]:
         """The rows after the first `skip`, parsed to their types.
@@ -180,6 +210,19 @@ class _File(NamedTuple):
     def diagnose(self) -> None:
         """Reads the file slowly and raises one error with every bad line; returns where it finds none."""
         _diagnose(self.path, self.schema, self.header, self.above, self.delimiter, self.quoting)
+
+
+def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The rest of a file in blocks that end with a line."""
+    rest = b""
+    while block := file.read(NUMBERS_BLOCK):
+        lines, end, rest_of_block = block.rpartition(b"\n")
+        if end:
+            yield rest + lines + end
+            rest = b""
+        rest += rest_of_block
+    if rest:
+        yield rest + b"\n"
 
 
 class _Unquoted:

@@ -55,7 +55,7 @@ def describe_split(
         out), `users_without_train` (nothing of their history is in training) and `unseen_items` (targets whose item is
         not in training).
     """
-    offsets = np.searchsorted(users, np.arange(int(users[-1]) + 2)).astype(np.int64)
+    offsets = np.searchsorted(users, np.arange(int(users[-1]) + 2, dtype=users.dtype)).astype(np.int64)
     sequences = Sequences(items, offsets, split, n_items, "")
     seen = sequences.train_counts() > 0
     trained = np.bincount(users[split == TRAIN], minlength=sequences.n_users) > 0

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from modalrec.compiled import AVAILABLE
 from modalrec.data._event_kernels import mark_repeats, order_of
+from modalrec.data._numbering import Numbering
 from modalrec.data.histories import Histories
 from modalrec.data.sources import CONTEXT
+from modalrec.data.sources._names import as_names
 
+PART = 1 << 18
+"""Events that are sorted or moved at a time: a processor's cache holds them."""
 HIDDEN = -1
 """The label of an event whose label is not told, and the number of a row that has none."""
 
@@ -52,11 +56,18 @@ class Events:
         """The events of a mask [E], or at places in an order."""
         if which.dtype == np.bool_ and which.all():
             return self
+        return self._each(lambda column: column[which])
+
+    def keep_only(self, kept: NDArray[np.bool_]) -> "Events":
+        """The events of a mask [E], in the memory of all: this object is of no use any more."""
+        return self if kept.all() else self._each(lambda column: _squeezed(column, kept))
+
+    def _each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Events":
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        taken: dict[str, Any] = {
-            name: column[which] for name, column in columns.items() if isinstance(column, np.ndarray)
+        changed: dict[str, Any] = {
+            name: change(column) for name, column in columns.items() if isinstance(column, np.ndarray)
         }
-        return replace(self, **taken)
+        return replace(self, **changed)
 
     def labelled(self, at_least: float) -> "Events":
         """With labels made of ratings: 1 from `at_least` on, 0 below, hidden where there is no rating."""
@@ -137,7 +148,12 @@ class Events:
         """Users and items numbered without gaps, in the same order; and the old number of every new one."""
         users, new_users = _compact(self.users)
         items, new_items = _compact(self.items)
-        return replace(self, users=new_users[self.users], items=new_items[self.items]), users, items
+        found = self
+        if len(users) < len(new_users):
+            found = replace(found, users=new_users[self.users])
+        if len(items) < len(new_items):
+            found = replace(found, items=new_items[self.items])
+        return found, users, items
 
 
 class Column(NamedTuple):
@@ -197,7 +213,7 @@ def collect(
         The events of known items, by user, then time, then as they came; and what else was found. Context is kept
         whatever its item.
     """
-    user_numbers: dict[str, int] = {}
+    users, items = Numbering(), Numbering(item_rows)
     unknown: Counter[str] = Counter()
     # These grow in place; lists of chunks would need all memory twice when joined.
     columns: dict[str, Any] = {"users": array("i"), "items": array("i")}
@@ -207,16 +223,13 @@ def collect(
     rows = 0
     for batch in batches:
         rows += batch.num_rows
-        numbers = _numbers(batch.column("item_id"), item_rows)
+        numbers = items(batch.column("item_id"))
         known = numbers >= 0
         if "role" in keep:
             known |= batch.column("role").to_numpy() == CONTEXT
         if not known.all():
-            unknown.update(batch.column("item_id").filter(pa.array(~known)).to_pylist())
-        names = batch.column("user_id")
-        for name in names.dictionary.to_pylist():
-            user_numbers.setdefault(name, len(user_numbers))
-        found = {"items": numbers, "users": _numbers(names, user_numbers)}
+            unknown.update(as_names(batch.column("item_id").filter(pa.array(~known))).to_pylist())
+        found = {"items": numbers, "users": users(batch.column("user_id"))}
         for name in OPTIONAL:
             if name in keep:
                 column, _, null = OPTIONAL[name]
@@ -227,31 +240,53 @@ def collect(
             found["histories"] = np.arange(first, len(histories), dtype=np.int32)
         for column, values in found.items():
             columns[column].frombytes((values if known.all() else values[known]).tobytes())
-    return _sorted(columns, per_second, ties), Collected(list(user_numbers), rows, unknown)
-
-
-def _numbers(names: pa.DictionaryArray, numbers: Mapping[str, int]) -> NDArray[np.int32]:
-    """The number of every name, -1 where it has none."""
-    table = np.array([numbers.get(name, -1) for name in names.dictionary.to_pylist()], np.int32)
-    return table[names.indices.to_numpy()]
+    return _sorted(columns, per_second, ties), Collected(list(users.numbers), rows, unknown)
 
 
 def _sorted(columns: dict[str, Any], per_second: int, ties: NDArray[np.int32] | None) -> Events:
-    """Events by user, then time, then as they came; lets go of each column as soon as it is sorted."""
+    """Events by user, then time, then as they came.
+
+    Users that come one after the other, as in most files, are sorted some at a time, in the memory that they are in.
+    """
     for name in columns:
         columns[name] = np.frombuffer(columns[name], columns[name].typecode)
-    order = _order(columns, ties)
-    for name in columns:
-        columns[name] = columns[name][order]
+    users = columns["users"]
+    begin = 0
+    for end in _ends(users) if (users[1:] >= users[:-1]).all() else [len(users)]:
+        part = {name: column[begin:end] for name, column in columns.items()}
+        order = _order(part, ties)
+        for values in part.values():
+            values[:] = values[order]
+        begin = end
     return Events(**columns, per_second=per_second)
+
+
+def _ends(users: NDArray[np.int32]) -> Iterator[int]:
+    """Where some users' events end, some `PART` of them after the last such place; the last is the end of all."""
+    end = 0
+    while end < len(users):
+        last = users[min(end + PART, len(users)) - 1]
+        end = int(np.searchsorted(users, last, side="right"))
+        yield end
 
 
 def _order(columns: Mapping[str, NDArray[Any]], ties: NDArray[np.int32] | None) -> NDArray[np.int64]:
     users, times = columns["users"], columns.get("timestamps")
-    if AVAILABLE and ties is None:
-        return order_of(users, np.zeros(0, np.int64) if times is None else times, int(users.max(initial=-1)) + 1)
+    if AVAILABLE and ties is None and len(users):
+        first, n_users = users.min(), int(np.ptp(users)) + 1
+        return order_of(users - first, np.zeros(0, np.int64) if times is None else times, n_users)
     keys = [] if ties is None else [np.append(ties, np.int32(-1))[columns["items"]]]
     return np.lexsort([*keys, *([] if times is None else [times]), users])
+
+
+def _squeezed(column: NDArray[Any], kept: NDArray[np.bool_]) -> NDArray[Any]:
+    """What a mask keeps, moved to the front of the column."""
+    count = 0
+    for begin in range(0, len(column), PART):
+        found = column[begin : begin + PART][kept[begin : begin + PART]]
+        column[count : count + len(found)] = found
+        count += len(found)
+    return column[:count]
 
 
 def _compact(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

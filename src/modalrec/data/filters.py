@@ -31,16 +31,20 @@ def k_core(
     Returns:
         Which events stay [E], and what each round took away.
     """
+    counts = [np.bincount(users), np.bincount(items)]
     keep = np.ones(len(users), np.bool_)
-    rounds = []
-    while keep.any():
-        left_users, left_items = users[keep], items[keep]
-        enough = _enough(left_users, min_user_events) & _enough(left_items, min_item_events)
-        if enough.all():
-            break
-        rounds.append(_round(left_users, left_items, enough))
-        keep[keep] = enough
-    return keep, rounds
+    rounds: list[Round] = []
+    while True:
+        enough = [count >= least for count, least in zip(counts, (min_user_events, min_item_events), strict=True)]
+        if all((rich | (count == 0)).all() for rich, count in zip(enough, counts, strict=True)):
+            return keep, rounds
+        left = enough[0][users]
+        left &= enough[1][items]
+        left &= keep
+        gone = np.flatnonzero(keep ^ left)
+        keep = left
+        lost = [_remove(count, numbers[gone]) for count, numbers in zip(counts, (users, items), strict=True)]
+        rounds.append(Round(lost[0], lost[1], len(gone)))
 
 
 def single_pass(
@@ -66,6 +70,13 @@ def single_pass(
         rounds.append(_round(users[keep], items[keep], enough))
         keep[keep] = enough
     return keep, rounds
+
+
+def _remove(counts: NDArray[np.int64], gone: NDArray[np.int32]) -> int:
+    """Takes events off the counts; returns how many have none any more."""
+    before = int(np.count_nonzero(counts))
+    counts -= np.bincount(gone, minlength=len(counts))
+    return before - int(np.count_nonzero(counts))
 
 
 def _enough(numbers: NDArray[np.int32], least: int) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 ARTICLES = "The|A|An|L'|La|Le|Les|El|Los|Las|Il|Lo|I|Gli|Un|Una|Une|Der|Die|Das|Den|Det|De|Het|O|Os|As"
-YEAR = re.compile(r"\s*\((\d{4})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)\s*$")
+YEAR = re.compile(r"\((\d{4})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)$")
 ARTICLE_LAST = re.compile(rf"(^|\()([^()]+), ({ARTICLES})(?=\s*(?:\(|\)|$))")
 
 
@@ -15,8 +15,9 @@ def split_year(raw: str) -> tuple[str, int | None]:
         >>> split_year("Matrix, The (1999)")
         ('Matrix, The', 1999)
     """
-    found = YEAR.search(raw)
-    return (raw[: found.start()].strip(), int(found[1])) if found else (raw.strip(), None)
+    raw = raw.strip()
+    found = YEAR.match(raw, max(0, raw.rfind("(")))
+    return (raw[: found.start()].rstrip(), int(found[1])) if found else (raw, None)
 
 
 def article_first(title: str) -> str:
@@ -26,7 +27,7 @@ def article_first(title: str) -> str:
         >>> article_first("City of Lost Children, The (Cit\u00e9 des enfants perdus, La)")
         'The City of Lost Children (La Cit\u00e9 des enfants perdus)'
     """
-    return ARTICLE_LAST.sub(_article_first, title)
+    return ARTICLE_LAST.sub(_article_first, title) if ", " in title else title
 
 
 def compose_text(title: str | None, year: int | None, categories: Sequence[str], *bodies: str | None) -> str | None:

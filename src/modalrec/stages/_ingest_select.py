@@ -46,7 +46,7 @@ class Selected:
     def drop(self, step: str, gone: NDArray[np.bool_], why: str, **more: Any) -> None:
         """Takes events away and notes how many and why."""
         self.summary.append({"step": step, "interactions": int(gone.sum()), "why": why, **more})
-        self.events = self.events.take(~gone)
+        self.events = self.events.keep_only(~gone)
 
     def user_names(self, users: NDArray[np.int64], ids: list[str]) -> list[str]:
         """The names of users; a session that was cut is its user and its number among the user's."""

@@ -31,7 +31,7 @@ def write_tables(
     columns = [items[name] if name in items.column_names else pa.array(images) for name in ITEMS.names]
     pq.write_table(pa.Table.from_arrays(columns, schema=ITEMS), folder / "items.parquet")
     pq.write_table(pa.table([pa.array(user_ids, pa.string())], schema=USERS), folder / "users.parquet")
-    starts = np.searchsorted(events.users, np.arange(len(user_ids)))
+    starts = np.searchsorted(events.users, np.arange(len(user_ids), dtype=np.int32))
     names = ("labels", "histories", "row_ids")
     labelled = [field for name, field in zip(names, LABELLED, strict=True) if getattr(events, name) is not None]
     flags = [pa.field(f"split_{name}", pa.int8(), nullable=False) for name in splits]

@@ -39,4 +39,5 @@ class TestSources(ConfigContract):
 
     def test_every_event_names_an_item(self, source: Source) -> None:
         known = {item for batch in source.items() for item in batch["item_id"].to_pylist()}
-        assert {item for batch in source.interactions() for item in batch["item_id"].to_pylist()} <= known
+        named = {item for batch in source.interactions() for item in batch["item_id"].to_pylist()}
+        assert {str(item) for item in named} <= known

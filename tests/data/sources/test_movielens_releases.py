@@ -60,7 +60,7 @@ def films(folder: Path) -> dict[str, dict]:
 
 def ratings(folder: Path) -> list[tuple]:
     rows = pa.Table.from_batches(open_source(folder).interactions()).to_pylist()
-    return [(row["user_id"], row["item_id"], row["rating"], row["timestamp"]) for row in rows]
+    return [(str(row["user_id"]), str(row["item_id"]), row["rating"], row["timestamp"]) for row in rows]
 
 
 @pytest.mark.parametrize("place", ["folder", "below", "zip"])

@@ -40,10 +40,11 @@ EVENT_ROWS = pa.schema(
         pa.field("row_id", pa.int64()),
     ]
 )
-"""One row an event, in the file's order. `timestamp` counts `Source.per_second` since 1970, null throughout in
-order-only sources (see `Source.times_only_sort`). `role` is the place of the event's part in `Source.parts`, or
-`CONTEXT`; null without both. `label`, `history` and `row_id` are those of `modalrec.artifacts.schemas`, histories with
-the ids of items; each null throughout where `Source` says that there are none."""
+"""One row an event, in the file's order; ids that are whole numbers may come as int64. `timestamp` counts
+`Source.per_second` since 1970, null throughout in order-only sources (see `Source.times_only_sort`). `role` is the
+place of the event's part in `Source.parts`, or `CONTEXT`; null without both. `label`, `history` and `row_id` are those
+of `modalrec.artifacts.schemas`, histories with the ids of items; each null throughout where `Source` says that there
+are none."""
 
 CONTEXT = -1
 """The role of an event that only tells when its user was active: dropped once sessions are cut; its item may be ""."""
@@ -193,11 +194,13 @@ def event_batch(
     histories: pa.Array | None = None,
     row_ids: pa.Array | None = None,
 ) -> pa.RecordBatch:
-    """Events as a batch of `EVENT_ROWS`; users and items may be plain strings."""
-    named = [ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode() for ids in (users, items)]
-    given = [*named, timestamps, ratings, roles, labels, histories, row_ids]
+    """Events as a batch of `EVENT_ROWS`; users and items may be plain strings, too."""
+    kept = (NAMES, pa.int64())
+    ids = [one if one.type in kept else one.dictionary_encode() for one in (users, items)]
+    given = [*ids, timestamps, ratings, roles, labels, histories, row_ids]
     columns = [
         pa.nulls(len(users), field.type) if column is None else column
         for field, column in zip(EVENT_ROWS, given, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENT_ROWS)
+    named = [field.with_type(one.type) for field, one in zip(EVENT_ROWS, ids, strict=False)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([*named, *list(EVENT_ROWS)[len(named) :]]))

@@ -10,17 +10,14 @@ import pyarrow.compute as pc
 from modalrec import config
 from modalrec.data.archives import Archive
 from modalrec.data.members import File, Member
-from modalrec.data.sources import Source, event_batch, item_batch
+from modalrec.data.sources import ITEM_ROWS, Source, event_batch
 from modalrec.data.sources._features import BAG, CATEGORY, age_group, feature_table
 from modalrec.data.sources._movielens_extras import find_extras, read_extras
 from modalrec.data.sources._movielens_releases import Film, find_release
-from modalrec.data.sources._names import as_names
 from modalrec.data.titles import article_first, compose_text
 from modalrec.errors import DataError
 
 ITEM_ROWS_AT_A_TIME = 10_000
-EVENT_BATCHES = 64
-"""Batches of ratings that are joined to one: every batch names its films anew."""
 
 
 class MovieLens(Source):
@@ -73,38 +70,39 @@ class MovieLens(Source):
 
     def items(self) -> Iterator[pa.RecordBatch]:
         """Yields the films, see `Source.items`."""
-        read_extras(self._extras)
-        extras = self._extras
-        self.counts = dict.fromkeys(("films_with_year", "films_with_genres", "films_with_plot", "films_with_poster"), 0)
-        rows: list[dict[str, Any]] = []
-        left = {"plot": set(extras.plots), "poster": {*extras.posters, *extras.urls}}
-        for film in self._described():
-            plot, poster = extras.plots.get(film.film), extras.posters.get(film.film)
-            url = extras.urls.get(film.film)
-            rows.append(_row(film, plot) | {"picture": poster, "picture_url": url})
-            self.counts["films_with_year"] += film.year is not None
-            self.counts["films_with_genres"] += bool(film.genres)
-            self.counts["films_with_plot"] += plot is not None
-            self.counts["films_with_poster"] += poster is not None or url is not None
-            for names in left.values():
-                names.discard(film.film)
-            if len(rows) == ITEM_ROWS_AT_A_TIME:
-                yield item_batch(rows)
-                rows = []
-        self.counts |= {f"{what}s_of_unknown_films": len(names) for what, names in left.items()}
-        if rows:
-            yield item_batch(rows)
+        extras, films = self._extras, self._described()
+        read_extras(extras)
+        ids = [film.film for film in films]
+        plots, posters = list(map(extras.plots.get, ids)), list(map(extras.posters.get, ids))
+        urls = list(map(extras.urls.get, ids))
+        self.counts = {
+            "films_with_year": sum(film.year is not None for film in films),
+            "films_with_genres": sum(bool(film.genres) for film in films),
+            "films_with_plot": sum(plot is not None for plot in plots),
+            "films_with_poster": sum(pair != (None, None) for pair in zip(posters, urls, strict=True)),
+            "plots_of_unknown_films": len({*extras.plots}.difference(ids)),
+            "posters_of_unknown_films": len({*extras.posters, *extras.urls}.difference(ids)),
+        }
+        for begin in range(0, len(films), ITEM_ROWS_AT_A_TIME):
+            part = slice(begin, begin + ITEM_ROWS_AT_A_TIME)
+            titles = [article_first(film.title) if film.title else None for film in films[part]]
+            described = zip(titles, films[part], plots[part], strict=True)
+            columns = {
+                "item_id": ids[part],
+                "title": titles,
+                "text": [compose_text(title, film.year, film.genres, plot) for title, film, plot in described],
+                "categories": [film.genres for film in films[part]],
+                "year": [film.year for film in films[part]],
+                "picture": posters[part],
+                "picture_url": urls[part],
+            }
+            yield pa.RecordBatch.from_pydict(columns, schema=ITEM_ROWS)
 
     def interactions(self) -> Iterator[pa.RecordBatch]:
         """Yields the ratings, see `Source.interactions`."""
-        waiting: list[pa.RecordBatch] = []
         for batch in self._release.read_ratings(self._ratings):
-            waiting.append(batch)
-            if len(waiting) == EVENT_BATCHES:
-                yield _events(waiting)
-                waiting = []
-        if waiting:
-            yield _events(waiting)
+            users, films, ratings, timestamps = batch.columns
+            yield event_batch(users, films, timestamps, ratings)
 
     def item_features(self) -> pa.Table:
         """Genres, year, and tags where users gave any, see `Source.item_features`."""
@@ -153,18 +151,6 @@ class MovieLens(Source):
 
 def _on_disk(file: File) -> Path:
     return file.archive if isinstance(file, Member) else file
-
-
-def _row(film: Film, plot: str | None) -> dict[str, Any]:
-    title = article_first(film.title) if film.title else None
-    text = compose_text(title, film.year, film.genres, plot)
-    return {"item_id": film.film, "title": title, "text": text, "categories": film.genres, "year": film.year}
-
-
-def _events(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    joined = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-    users, films, ratings, timestamps = joined.columns
-    return event_batch(as_names(users), as_names(films), timestamps, ratings)
 
 
 def _distinct_tags(given: pa.Table) -> pa.Table:

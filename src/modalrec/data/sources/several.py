@@ -12,6 +12,7 @@ from pydantic import field_validator
 from modalrec import config, plugins
 from modalrec.data.archives import Archive, BadFile
 from modalrec.data.sources import EVENT_ROWS, Source
+from modalrec.data.sources._names import as_names
 from modalrec.errors import ConfigError, DataError, ModalrecError, Problems
 
 
@@ -83,6 +84,7 @@ class Several(Source):
             rows = 0
             for batch in source.interactions():
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                columns |= {name: as_names(columns[name]) for name in ("user_id", "item_id")}
                 columns["timestamp"] = self._times(source, columns["timestamp"], rows)
                 if not self.has_ratings:
                     columns["rating"] = pa.nulls(batch.num_rows, pa.float32())
