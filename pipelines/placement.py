@@ -25,6 +25,14 @@ STORE_CONFIG = "modalrec-store"
 STORE_VARIABLES = {"endpoint": "AWS_ENDPOINT_URL", "checkpoints": "MODALREC_CHECKPOINTS"}
 """From the config map's keys to what steps read."""
 OPENAI_SECRET = "modalrec-openai"  # noqa: S105  (a name)
+TRACKING = "modalrec-mlflow"
+"""A config map, where MLflow is, and a secret, who asks it: without them nothing is tracked."""
+TRACKING_VARIABLES = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
+TRACKING_KEYS = {
+    "token": "MLFLOW_TRACKING_TOKEN",
+    "username": "MLFLOW_TRACKING_USERNAME",
+    "password": "MLFLOW_TRACKING_PASSWORD",
+}
 
 
 @dataclass(frozen=True)
@@ -101,4 +109,6 @@ def _common(task: PipelineTask, cpu: str, memory: Any, memory_limit: Any) -> Pip
         task, STORE_SECRET, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
     )
     kubernetes.use_config_map_as_env(task, STORE_CONFIG, STORE_VARIABLES)
+    kubernetes.use_config_map_as_env(task, TRACKING, TRACKING_VARIABLES, optional=True)
+    kubernetes.use_secret_as_env(task, TRACKING, TRACKING_KEYS, optional=True)
     return task

@@ -14,7 +14,7 @@ from kfp import dsl
 
 from modalrec import __version__
 from modalrec.errors import ConfigError
-from pipelines.placement import Accelerator, on_gpu
+from pipelines.placement import TRACKING, TRACKING_KEYS, Accelerator, on_gpu
 from pipelines.runner import recipes
 from pipelines.runner.compile import COMPILED, compile_recipe, compile_resources, compiled_text
 from pipelines.runner.validate import read_documents, validate
@@ -108,6 +108,18 @@ def test_texts_may_be_sent_where_the_namespace_has_a_key(golden: list[dict[str, 
         if {"secretKey": "apikey", "envVar": "OPENAI_API_KEY"} in secret["keyToEnv"]
     }
     assert with_key == {"exec-embed-text": True}
+
+
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_every_step_is_tracked_where_the_namespace_says_where(recipe: str) -> None:
+    """By reference: no address and no key is in a recipe, and without them a step runs all the same."""
+    document = read_documents((COMPILED / f"{recipe}.yaml").read_text())[1]
+    for label, spec in document["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items():
+        (told,) = [one for one in spec["configMapAsEnv"] if one["configMapName"] == TRACKING]
+        (keys,) = [one for one in spec["secretAsEnv"] if one["secretName"] == TRACKING]
+        assert {one["envVar"] for one in told["keyToEnv"]} == {"MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"}, label
+        assert {one["envVar"] for one in keys["keyToEnv"]} == set(TRACKING_KEYS.values())
+        assert told["optional"] is keys["optional"] is True
 
 
 def test_every_task_is_tried_again(golden: list[dict[str, Any]]) -> None:
