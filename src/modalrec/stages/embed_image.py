@@ -14,6 +14,7 @@ from modalrec.data.images import load_images, open_image
 from modalrec.encoders import Encoder
 from modalrec.encoders.efficientnet import EfficientNetConfig
 from modalrec.run import Run
+from modalrec.stages._given_vectors import GivenConfig, write_given
 from modalrec.stages._keywords import Keywords, KeywordsConfig, vocabulary_of
 from modalrec.stages._parts_of_items import PartConfig, within
 from modalrec.stages.embedding import Precision, Work, embed, require_modality
@@ -30,6 +31,7 @@ class Config(PartConfig):
             vectors are float32 always.
         keywords: Instead of a picture's own vector, a list of vectors: of the words that the encoder, one of texts and
             pictures such as open_clip, finds in it. For models that read lists, such as mp4sr.
+        given: Ready-made vectors, in place of the encoder's.
         skip: Encode nothing: all items count as without pictures, and `fuse` goes by the other modality alone.
     """
 
@@ -37,6 +39,7 @@ class Config(PartConfig):
     batch_size: PositiveInt = 4
     precision: Precision = "auto"
     keywords: KeywordsConfig | None = None
+    given: GivenConfig | None = None
     skip: bool = False
 
     @field_validator("encoder")
@@ -72,7 +75,7 @@ def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: R
 
     Raises:
         UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
-        DataError: The items' texts have too few words to choose keywords from.
+        DataError: The items' texts have too few words to choose keywords from; or given vectors are not of these items.
     """
     inputs = {"dataset": read_manifest(dataset, "dataset")}
     items = read_table(dataset / "items.parquet", ITEMS, columns=["item_id", "image"])
@@ -90,6 +93,8 @@ def embed_image(dataset: Path, image_embeddings: Path, *, config: Config, run: R
     with write_artifact(
         image_embeddings, "embeddings", stage="embed_image", config=config, seed=run.seed, inputs=inputs
     ) as artifact:
+        if config.given is not None:
+            return write_given(artifact, config.given, dataset, bounds)
         return embed(work, artifact, config=config, inputs=inputs, run=run)
 
 

@@ -15,6 +15,7 @@ from modalrec.artifacts.schemas import ITEMS, read_table
 from modalrec.data.sentences import sentences
 from modalrec.encoders.minilm import MiniLMConfig
 from modalrec.run import Run
+from modalrec.stages._given_vectors import GivenConfig, write_given
 from modalrec.stages._parts_of_items import PartConfig, within
 from modalrec.stages.embedding import Precision, Work, embed, require_modality
 
@@ -36,6 +37,7 @@ class Config(PartConfig):
             for models that read such lists (mp4sr takes 10); `fuse` and `quantize` do not.
         fallback: Another encoder of texts, for a machine that cannot use the first, for example since a key is not set.
             The run says so, and its manifest has the fallback as the encoder.
+        given: Ready-made vectors, in place of the encoder's.
         skip: Encode nothing: all items count as without texts, and `fuse` goes by the other modality alone.
     """
 
@@ -44,6 +46,7 @@ class Config(PartConfig):
     precision: Precision = "auto"
     max_sentences: PositiveInt = 1
     fallback: plugins.any_config("encoders") | None = None  # type: ignore[valid-type]
+    given: GivenConfig | None = None
     skip: bool = False
 
     @field_validator("encoder", "fallback")
@@ -69,6 +72,7 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
 
     Raises:
         UpstreamError: The encoder's weights are not installed, or its vectors are not finite or of a wrong shape.
+        DataError: Given vectors are not of these items, or not finite.
     """
     inputs = {"dataset": read_manifest(dataset, "dataset")}
     config = _usable(config, run)
@@ -86,6 +90,8 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
     with write_artifact(
         text_embeddings, "embeddings", stage="embed_text", config=config, seed=run.seed, inputs=inputs
     ) as artifact:
+        if config.given is not None:
+            return write_given(artifact, config.given, dataset, bounds)
         return embed(work, artifact, config=config, inputs=inputs, run=run)
 
 
@@ -93,7 +99,7 @@ def _usable(config: Config, run: Run) -> Config:
     """The settings with the fallback as encoder, where the encoder cannot be used and there is one."""
     name = config.encoder.name
     reason = plugins.discover("encoders")[name].unavailable(config.encoder)
-    if config.skip or config.fallback is None or not reason:
+    if config.skip or config.given is not None or config.fallback is None or not reason:
         return config
     run.say(f"{name}: {reason}; the fallback {config.fallback.name} encodes instead")
     return config.model_copy(update={"encoder": config.fallback, "fallback": None})
