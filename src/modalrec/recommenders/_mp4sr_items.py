@@ -144,11 +144,19 @@ class Modality(nn.Module):
         self._pooled_NV: NDArray[np.float32] | None = None
 
     def forward(self, items_U: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapted vectors [U, D] of items, zero where an item has no vector, and whether it has one [U, 1]."""
+        """Adapted vectors [U, D] of items, zero where an item has no vector, and whether it has one [U, 1].
+
+        Only items that have one are pooled and adapted.
+        """
         device, items = items_U.device, items_U.cpu().numpy()
-        present_U1 = torch.from_numpy(self.lists.counts[items] > 0).to(device)[:, None]
-        pooled_UV = self._kept(items).to(device) if self.frozen else self._pool(items, device)
-        return self.adaptor(pooled_UV) * present_U1, present_U1
+        present = self.lists.counts[items] > 0
+        some = items[present]
+        present_U1 = torch.from_numpy(present).to(device)[:, None]
+        pooled_UV = self._kept(some).to(device) if self.frozen else self._pool(some, device)
+        adapted_UD: Tensor = self.adaptor(pooled_UV)
+        if len(some) < len(items):
+            adapted_UD = adapted_UD.new_zeros(len(items), adapted_UD.shape[1]).masked_scatter(present_U1, adapted_UD)
+        return adapted_UD, present_U1
 
     def _pool(self, items: NDArray[np.int64], device: torch.device) -> Tensor:
         """What the adaptor takes, [U, V]: pooled vectors, whitened where they are to be."""
