@@ -26,6 +26,9 @@ OFFLINE = ("config", "plugins", "presets", "schemas", "gru4rec-parameters")
 """Commands of modalrec that need no artifact, and are run."""
 INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?(?:make|modalrec|pytest|python -m) [^`]+)`(?!`)")
 
+ELSEWHERE = re.compile(r"needs?\s+(?:a|that)\s+cluster|no\s+test\s+runs", re.IGNORECASE)
+"""How the paragraph before a block says that its commands are for a cluster."""
+
 
 def pages() -> list[Path]:
     """Every page that is checked in or about to be, relative to the root."""
@@ -57,7 +60,7 @@ def commands(text: str) -> Iterator[tuple[str, bool, bool]]:
     """Each command of a page, whether it is a line of a block, and whether that is said to need a cluster."""
     prose, *blocks = re.split(r"^```", text, flags=re.MULTILINE)  # in turn: a block, then the prose after it
     for block, after in zip(blocks[::2], blocks[1::2], strict=True):
-        cluster = "cluster" in prose.strip().rpartition("\n\n")[2]
+        cluster = bool(ELSEWHERE.search(prose.strip().rpartition("\n\n")[2]))
         yield from ((span, False, False) for span in _spans(prose))
         language, _, lines = block.partition("\n")
         for line in lines.replace("\\\n", " ").splitlines():
@@ -82,6 +85,8 @@ def problem(command: str, *, whole: bool = True, cluster: bool = False, folder: 
                 return _make(rest, folder)
             case ["modalrec", *rest]:
                 return _modalrec(rest, whole, folder, output)
+            case ["torchrun", *rest] if rest[rest.index("-m") + 1] == "modalrec":
+                return _modalrec(rest[rest.index("-m") + 2 :], whole, folder, output)
             case ["python", "-m", "pipelines", *rest]:
                 return _pipelines(rest, whole, cluster)
             case ["python", "-m", module, *rest] if module.startswith("tests.benchmarks"):
