@@ -136,7 +136,7 @@ def test_long_texts_close_a_window_early(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "WINDOW", 64)
     monkeypatch.setattr(module, "WINDOW_CHARACTERS", 1000)
     texts = [f"{row} {'x' * (500 if row < 20 else 1)}" for row in range(200)]
-    windows = list(module._texts(write_dataset(tmp_path / "dataset", texts)))
+    windows = list(module.load_texts(write_dataset(tmp_path / "dataset", texts)))
     assert [text for _, window in windows for text in window] == texts
     assert np.concatenate([rows for rows, _ in windows]).tolist() == list(range(200))
     assert max(len(window) for _, window in windows) <= 64

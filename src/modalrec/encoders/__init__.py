@@ -7,8 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
+from torch import Tensor
 
 from modalrec.config import Config
+from modalrec.encoders._last_layers import LastLayers
+from modalrec.errors import ConfigError
 from modalrec.run import Run
 
 
@@ -74,6 +77,21 @@ class Encoder(ABC):
     def encode_images(self, images: list[Image]) -> NDArray[np.float32]:
         """L2-normalised vectors [len(images), dimension] of RGB pictures."""
         raise TypeError(f"{type(self).__name__} does not encode images")
+
+    def last_layers(self, count: int) -> LastLayers:
+        """Its last layers, to be trained with what their vectors feed.
+
+        Raises:
+            ConfigError: It has no such layers.
+        """
+        raise ConfigError(
+            f"finetune_layers={count}: {type(self).__name__} has no layers to train; take minilm or huggingface, or "
+            "finetune_layers=0"
+        )
+
+    def states(self, contents: list[Any], below: int) -> list[Tensor]:
+        """What so many of its layers make of texts or pictures, for `LastLayers` of the others."""
+        raise NotImplementedError
 
 
 BASE = Encoder

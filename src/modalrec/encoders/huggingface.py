@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from modalrec.config import Config
 from modalrec.encoders import Encoder
 from modalrec.encoders._dense import dense_layers
+from modalrec.encoders._last_layers import LastLayers, states_of_pictures, states_of_texts
 from modalrec.encoders._tokens import in_passes
 from modalrec.encoders._vectors import Pooling, pool, to_numpy
 from modalrec.encoders._weights import UNREADABLE, digest_of, fetched, reason_of
@@ -119,10 +120,27 @@ class HuggingFace(Encoder):
             return super().encode_texts(texts)
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
-        prefixed = [self.config.prefix + text for text in texts]
-        rows = self.reader(prefixed, truncation=True, max_length=self.max_tokens)["input_ids"]
-        vectors_ND = in_passes(rows, self.padding, self.device, self._encode_tokens)
+        vectors_ND = in_passes(self._tokens(texts), self.padding, self.device, self._encode_tokens)
         return to_numpy(self.dense(vectors_ND), self.config.normalise)
+
+    def last_layers(self, count: int) -> LastLayers:
+        """See `Encoder.last_layers`."""
+        return LastLayers(self.model, count, self.config.pooling, self.config.normalise, self.dense)
+
+    def states(self, contents: list[Any], below: int) -> list[torch.Tensor]:
+        """See `Encoder.states`."""
+        if self.modality == "text":
+            return states_of_texts(self.model, self._tokens(contents), self.padding, self.device, below)
+        return states_of_pictures(self.model, self._pixels(contents), below)
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        prefixed = [self.config.prefix + text for text in texts]
+        rows: list[list[int]] = self.reader(prefixed, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return rows
+
+    def _pixels(self, images: list[Image]) -> torch.Tensor:
+        pixels: torch.Tensor = self.reader(images, return_tensors="pt")["pixel_values"]
+        return pixels.to(self.device, self.dtype)
 
     def _encode_tokens(self, tokens_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         if self.config.pooling == "pooled":
@@ -137,7 +155,7 @@ class HuggingFace(Encoder):
             return super().encode_images(images)
         if not images:
             return np.zeros((0, self.dimension), np.float32)
-        pixels = self.reader(images, return_tensors="pt")["pixel_values"].to(self.device, self.dtype)
+        pixels = self._pixels(images)
         if self.config.pooling == "pooled":
             vectors_BD = _pooled(self.model, "get_image_features", pixel_values=pixels)
         else:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modalrec.config import Config
 from modalrec.encoders import Encoder
+from modalrec.encoders._last_layers import LastLayers, states_of_texts
 from modalrec.encoders._tokens import in_passes
 from modalrec.encoders._vectors import pool, to_numpy
 from modalrec.encoders._weights import digest_of, installed
@@ -70,6 +71,15 @@ class MiniLM(Encoder):
             return np.zeros((0, self.dimension), np.float32)
         rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
         return to_numpy(in_passes(rows, self.tokenizer.pad_token_id, self.device, self._encode_tokens))
+
+    def last_layers(self, count: int) -> LastLayers:
+        """See `Encoder.last_layers`."""
+        return LastLayers(self.model, count, "mean")
+
+    def states(self, contents: list[str], below: int) -> list[torch.Tensor]:
+        """See `Encoder.states`."""
+        rows = self.tokenizer(contents, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return states_of_texts(self.model, rows, self.tokenizer.pad_token_id, self.device, below)
 
     def _encode_tokens(self, tokens_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         hidden_BTD = self.model(input_ids=tokens_BT, attention_mask=mask_BT).last_hidden_state

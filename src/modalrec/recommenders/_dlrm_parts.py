@@ -30,7 +30,9 @@ def layers(inputs: int, widths: Sequence[int], dropout: float = 0.0) -> nn.Seque
 
 
 class Modality(nn.Module):
-    """Frozen vectors of an encoder, projected to D; an item without any has a learnt vector.
+    """Vectors of an encoder, frozen but for its last layers where these are trained, projected to D.
+
+    An item without any has a learnt vector.
 
     A trained model keeps the projections, [N, D], in place of the vectors: it serves without them.
 
@@ -44,18 +46,23 @@ class Modality(nn.Module):
     present: Tensor
     projected: Tensor
     vectors: Tensor
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, lists: VectorLists, width: int, hidden: Sequence[int], seen_N: Tensor) -> None:
         super().__init__()
         given = len(lists.vectors_VD) > 0
         vectors_NV = torch.from_numpy(lists.means()) if given else torch.zeros(0, lists.dimension)
         present_N = torch.from_numpy(lists.counts > 0)
-        known_N = present_N & seen_N
-        if given and known_N.any():
-            vectors_NV -= vectors_NV[known_N].mean(0)
+        known_NV = vectors_NV[present_N & seen_N] if given else vectors_NV
+        centre_V, scale = torch.zeros(lists.dimension), torch.ones(())
+        if len(known_NV):
             # One deviation for all directions: what hardly varies says hardly anything.
-            vectors_NV /= vectors_NV[known_N].std().clamp(min=1e-6)
-        self.register_buffer("vectors", vectors_NV, persistent=False)
+            centre_V = known_NV.mean(0)
+            scale = (known_NV - centre_V).std().clamp(min=1e-6)
+        self.register_buffer("centre", centre_V, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("vectors", (vectors_NV - centre_V) / scale, persistent=False)
         self.register_buffer("present", present_N)
         self.register_buffer("projected", torch.zeros(len(lists), width))
         body = layers(lists.dimension, hidden)
@@ -64,20 +71,45 @@ class Modality(nn.Module):
         nn.init.zeros_(last.bias)
         self.projector = nn.Sequential(*body, last)
         self.missing = nn.Parameter(torch.zeros(width))
+        self.encoder: nn.Module | None = None
+        self._states: Sequence[Tensor | None] = ()
+
+    def fine_tune(self, encoder: nn.Module, states: Sequence[Tensor | None]) -> None:
+        """Trains the last layers of the encoder, too: vectors are what they make of an item at the moment.
+
+        Args:
+            encoder: The last layers, from states to vectors.
+            states: What the layers below made of each of the N items, once and for all; None where it has no content.
+        """
+        self.encoder, self._states = encoder, states
 
     def forward(self, items_U: Tensor) -> Tensor:
         """[U, D]."""
         if not len(self.vectors):
             return self.projected[items_U]
-        found_UD = self.projector(self.vectors[items_U])
+        found_UD = self.projector(self.vectors[items_U] if self.encoder is None else self.encoded(items_U))
         return torch.where(self.present[items_U, None], found_UD, self.missing)
+
+    def encoded(self, items_U: Tensor) -> Tensor:
+        """The vectors [U, V] of items by the trained layers, zeros where there is no content."""
+        there = self.present[items_U].nonzero()[:, 0]
+        vectors_UV = self.vectors.new_zeros(len(items_U), self.vectors.shape[1])
+        if self.encoder is None or not len(there):
+            return vectors_UV
+        states = [self._states[item].to(items_U.device) for item in items_U[there].tolist()]
+        said = nn.functional.normalize(self.encoder(states), dim=1)
+        return vectors_UV.index_copy(0, there, (said - self.centre) / self.scale)
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Projects every item once."""
-        if len(self.vectors):
-            places = torch.arange(len(self.present), device=self.present.device)
-            self.projected.copy_(torch.cat([self(part) for part in places.split(4096)]))
+        """Projects every item once; what it takes to do so again goes."""
+        if not len(self.vectors):
+            return
+        places = torch.arange(len(self.present), device=self.present.device)
+        size = 4096 if self.encoder is None else 64
+        self.projected.copy_(torch.cat([self(part) for part in places.split(size)]))
+        if self.encoder is not None:
+            self.encoder, self.vectors, self._states = None, self.vectors[:0], ()
 
 
 class Dots(nn.Module):

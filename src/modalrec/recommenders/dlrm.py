@@ -47,6 +47,9 @@ class DlrmConfig(RowModelConfig):
         crosses: Layers of dcn_v2.
         cross_rank: Their rank.
         table_rate: Learning rate of tables over that of layers; Adagrad wants a higher one.
+        finetune_layers: Last layers of the encoders of texts and pictures that are trained, too: on the distinct items
+            of a batch, over what the layers below made of each item once. By default none, and encoders stay frozen.
+        finetune_rate: Learning rate of these layers over that of all others.
         user_id: A vector and a bias for every user.
         history: No history is looked at.
         tables: As in `RowModelConfig`, for all tables, whatever their size.
@@ -64,6 +67,8 @@ class DlrmConfig(RowModelConfig):
     crosses: int = Field(3, ge=1)
     cross_rank: int = Field(64, ge=1)
     table_rate: float = Field(10.0, gt=0)
+    finetune_layers: int = Field(0, ge=0)
+    finetune_rate: float = Field(0.02, gt=0)
     user_id: bool = True
     history: int = Field(0, ge=0, le=0)
     tables: Literal["adam", "lazy_adam", "row_adagrad"] = "row_adagrad"
@@ -147,9 +152,10 @@ class Dlrm(RowModel):
         found = self.config
         for table in tables:
             table.sparse = found.tables == "lazy_adam" or (found.tables == "row_adagrad" and len(table.weight) > LARGE)
-        return TableSteps(
-            self, tables, config, found.tables, found.embedding_decay, seed, team, scale=found.table_rate, whole=True
-        )
+        encoders = [one.encoder for one in self.modalities.values() if isinstance(one, Modality) and one.encoder]
+        rates = {id(one): found.finetune_rate for one in nn.ModuleList(encoders).parameters()}
+        scale, decay = found.table_rate, found.embedding_decay
+        return TableSteps(self, tables, config, found.tables, decay, seed, team, scale=scale, whole=True, rates=rates)
 
     def settle(self) -> None:
         """Projects the vectors of every item, so that the model serves without them."""

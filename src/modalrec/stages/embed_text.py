@@ -81,8 +81,8 @@ def embed_text(dataset: Path, text_embeddings: Path, *, config: Config, run: Run
     work = Work(
         "text",
         item_ids[first:end],
-        lambda: within(_texts(dataset, config.max_sentences), bounds),
-        total=sum(len(rows) for rows, _ in within(_texts(dataset, config.max_sentences), bounds)),
+        lambda: within(load_texts(dataset, config.max_sentences), bounds),
+        total=sum(len(rows) for rows, _ in within(load_texts(dataset, config.max_sentences), bounds)),
         prepare=list,
         encode=lambda encoder, texts: encoder.encode_texts(texts),
         lists=config.max_sentences > 1,
@@ -105,7 +105,8 @@ def _usable(config: Config, run: Run) -> Config:
     return config.model_copy(update={"encoder": config.fallback, "fallback": None})
 
 
-def _texts(dataset: Path, max_sentences: int = 1) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
+def load_texts(dataset: Path, max_sentences: int = 1) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
+    """Yields the texts of a dataset, or their first sentences, in the order of the items: item indices and texts."""
     rows: list[int] = []
     texts: list[str] = []
     first = characters = 0

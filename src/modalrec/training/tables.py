@@ -32,6 +32,7 @@ class TableSteps(Steps):
         seed: Of what a group of batches draws.
         team: The processes that share the batches of a group.
         scale: Learning rate of rows of tables, over that of all else.
+        rates: Learning rates over that of all else, by the id of a parameter that is of no table.
         whole: Tables with dense gradients are updated row by row too, which is quicker for small ones; of `row_adagrad`
             alone, which leaves rows without a gradient as they are.
     """
@@ -47,6 +48,7 @@ class TableSteps(Steps):
         team: Team = ALONE,
         scale: float = 1.0,
         whole: bool = False,
+        rates: Mapping[int, float] = {},
     ) -> None:
         whole &= optimizer == "row_adagrad"
         self.scale = scale
@@ -57,10 +59,13 @@ class TableSteps(Steps):
         self.dense = [table.weight for table in tables if not (table.sparse or whole)]
         known = {id(table.weight) for table in tables}
         self.others = [one for one in model.parameters() if one.requires_grad and id(one) not in known]
-        groups = [
-            {"params": [one for one in self.others if one.dim() >= 2], "weight_decay": config.weight_decay},
-            {"params": [*(one for one in self.others if one.dim() < 2), *self.dense], "weight_decay": 0.0},
-        ]
+        groups = []
+        for rate in sorted({rates.get(id(one), 1.0) for one in self.others} | {1.0}):
+            mine = [one for one in self.others if rates.get(id(one), 1.0) == rate]
+            rest = [*(one for one in mine if one.dim() < 2), *(self.dense if rate == 1 else [])]
+            matrices = [one for one in mine if one.dim() >= 2]
+            groups.append({"params": matrices, "weight_decay": config.weight_decay, "scale": rate})
+            groups.append({"params": rest, "weight_decay": 0.0, "scale": rate})
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], betas=BETAS, eps=EPSILON, fused=True
         )
@@ -91,7 +96,7 @@ class TableSteps(Steps):
             for grad in grads:
                 grad.mul_(factor)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.optimizer.step()
         for rows, (ids_R, grads_RD) in zip(by_row, touched, strict=True):
             rows.update(ids_R, grads_RD * factor, rate * self.scale)
