@@ -85,8 +85,11 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tune", action="store_true", help="measure every setting that was tried, on validation")
+    parser.add_argument("--fuxictr", metavar="DIR", help="your venv with fuxictr 2.3.7, for the rows beside it")
     parser.add_argument("--measured", action="store_true", help="print what is measured already and train nothing")
     given = parser.parse_args(argv)
+    if given.fuxictr:
+        os.environ["FUXICTR"] = given.fuxictr
     if real_data() is None:
         print("skipped: set MODALREC_DATA to the folder of real data")
         return

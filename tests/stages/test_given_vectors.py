@@ -11,6 +11,7 @@ import pytest
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.embeddings import NAME, load
 from modalrec.errors import DataError
+from modalrec.stages._identity import vector_space
 from modalrec.stages.join import join
 from tests.stages.small import write_dataset
 from tests.stages.test_join import RUN, embed
@@ -43,7 +44,9 @@ def test_they_are_placed_by_item_whole_and_in_parts(
     given = table(tmp_path / "item_feature.parquet", IDS, vectors_ND)
     folder = embed(dataset, tmp_path / "whole", stage, given=given)
     np.testing.assert_array_equal(load(folder).vectors_ND, vectors_ND[OF_ITEMS])
-    statistics = read_manifest(folder, "embeddings").statistics
+    manifest = read_manifest(folder, "embeddings")
+    statistics = manifest.statistics
+    assert vector_space(manifest) == "", "the encoder of the settings has not made them"
     assert (statistics["encoder"], statistics["present"], statistics["dimension"]) == ("given", 3, 6)
     assert len(statistics["source_files"]["item_feature.parquet"]["sha256"]) == 64
     parts = [embed(dataset, tmp_path / str(part), stage, given=given, part=part, parts=2) for part in (0, 1)]

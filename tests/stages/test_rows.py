@@ -1,6 +1,5 @@
 """Models of rows through their stages: finetune, and evaluate beside ablations and baselines."""
 
-import csv
 import json
 import re
 from collections.abc import Callable
@@ -152,8 +151,7 @@ def test_hidden_rows_are_predicted_in_the_challenges_form_and_order(tmp_path: Pa
     dataset, model = challenge(tmp_path, lambda place: place)
     metrics = run_stage("evaluate", {"split": "given"}, dataset=dataset, model=model, evaluation=tmp_path / "e")
     assert (metrics["rows"], metrics["hidden_rows"]) == (20, 20)
-    with (tmp_path / "e" / "prediction.csv").open() as file:
-        lines = list(csv.reader(file))
+    lines = [line.split(",") for line in (tmp_path / "e" / "prediction.csv").read_text().splitlines()]
     assert lines[0] == ["ID", "Task1&2"]
     assert [int(number) for number, _ in lines[1:]] == list(range(20))
     assert all(0 < float(said) < 1 for _, said in lines[1:])

@@ -183,7 +183,8 @@ class OpenAI(Encoder):
                 f"encoder.price: nobody here knows what {config.model!r} costs; set its price per million tokens"
             )
         cost = tokens / MILLION * (price or 0) * (BATCH_DISCOUNT if config.api == "batch" else 1)
-        told = f"about {tokens:,} tokens" + (f" or {cost:.2f} USD" if price is not None else ", at an unknown price")
+        dollars = f" or {cost:.{2 if cost >= 1 else 4}f} USD"
+        told = f"about {tokens:,} tokens" + (", at an unknown price" if price is None else dollars)
         run.say(f"{count:,} texts to be asked of {host_of(config.base_url)} ({len(self.cache):,} are here): {told}")
         if config.max_tokens is not None and tokens > config.max_tokens:
             raise ConfigError(

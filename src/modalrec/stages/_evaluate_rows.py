@@ -209,7 +209,11 @@ def _write_csv(
 ) -> None:
     """Writes the form that the challenge takes: ID, then the prediction, in the order of the test file."""
     numbers = np.arange(len(hidden)) if rows.row_ids is None else np.asarray(rows.row_ids[hidden])
-    pc.write_csv(pa.table({"ID": numbers, **dict.fromkeys(names, said)}), path, pc.WriteOptions(quoting_style="none"))
+    pc.write_csv(
+        pa.table({"ID": numbers, **dict.fromkeys(names, said)}),
+        path,
+        pc.WriteOptions(quoting_style="none", quoting_header="none"),
+    )
 
 
 def _primary(name: str, numbers: Mapping[str, float]) -> float:

@@ -16,6 +16,8 @@ def vector_space(embeddings: Manifest) -> str:
     """Digest of the encoders and the fuser, its weights included, that vectors come from."""
     made_by = {embeddings.stage: embeddings.config}
     made_by |= {ancestor.stage: ancestor.config for ancestor in embeddings.lineage.values()}
+    if any(config.get("given") for config in made_by.values()):
+        return ""  # made elsewhere, by whatever it was
     encoders = {stage: config["encoder"] for stage, config in made_by.items() if "encoder" in config}
     fuser = {name: file.sha256 for name, file in embeddings.files.items() if name.startswith("fuser.")}
     return sha256_json({"encoders": encoders, "fuser": fuser}) if encoders else ""

@@ -123,7 +123,7 @@ def _box(node: Node) -> Markup:
 
 def _facts(node: Node) -> list[str]:
     if not node.artifacts:
-        return ["ranks the test part", "of every user"]
+        return ["measures the model"]
     first = node.artifacts[0]
     many = f"{len(node.artifacts)} models" if len(node.artifacts) > 1 else ""
     seconds = sum(artifact.cost.get("seconds", 0.0) for artifact in node.artifacts)
@@ -132,6 +132,8 @@ def _facts(node: Node) -> list[str]:
 
 
 def _plugin(config: dict[str, Any]) -> str:
+    if config.get("given"):
+        return "given vectors"
     names = [value["name"] for value in config.values() if isinstance(value, dict) and "name" in value]
     return str(names[0] if names else config.get("name", "")).replace("_", " ")
 
