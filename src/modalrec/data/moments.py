@@ -26,6 +26,11 @@ FIELDS = (
 the circle."""
 
 
+def of_owner(owner: str) -> tuple[str, ...]:
+    """The keys of what is known of a row's user, or of its item; 0 where nothing is."""
+    return tuple(one.key for one in FIELDS if one.name.startswith(f"{owner}_"))
+
+
 class Moments:
     """Knows the train rows of every user and item by time.
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from modalrec.data.moments import of_owner
 from modalrec.recommenders._dlrm_parts import Concat, Crosses, Dots, Modality, layers, start_table
 from modalrec.recommenders._fields import LARGE, Fields
 from modalrec.recommenders._row_space import ID, RowSpace
@@ -187,16 +188,23 @@ class Dlrm(RowModel):
         return said_B, squares_B
 
     def _with_ids(self, batch: Batch) -> Batch:
-        """The numbers of users and items among those that training knows; some become unknown in training."""
-        found = {}
+        """The numbers of users and items among those that training knows; some become unknown in training.
+
+        What is known of them at the moment of the row goes too: a new user has rated nothing before, however many rows
+        of theirs are asked about.
+        """
+        found = {**batch}
         for owner in OWNERS:
             if owner not in self.biases:
                 continue
             ids = self.fields.get_buffer(f"{owner}_{ID}_values")[batch[owner]]
             if self.training and self.config.drop_ids:
-                ids = ids * (torch.rand(len(ids), device=ids.device) >= self.config.drop_ids)
+                kept = torch.rand(len(ids), device=ids.device) >= self.config.drop_ids
+                ids = ids * kept
+                kept_B = kept[batch["target"]] if owner == "item" else kept
+                found |= {key: batch[key] * kept_B for key in of_owner(owner) if key in batch}
             found[f"{owner}_{ID}"] = ids
-        return {**batch, **found}
+        return found
 
     def _mean(self) -> float:
         """The mean rating of training, or the log-odds of its clicks."""
