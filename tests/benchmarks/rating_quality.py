@@ -2,9 +2,9 @@
 
 Random folds (leaky over time, as most published numbers), a split by time, and items that training has never met. Every
 row learns from the train and the validation part; DLRM's settings were chosen on the validation part of the first fold
-of MovieLens-100K alone, out of those in `TRIED` (`--tune` measures them again), its epochs on that of each split. A model is
-kept in `out/cache/quality`, so an interrupted run goes on. A seed is another fold, or other new items, and other
-weights.
+of MovieLens-100K alone, out of those in `TRIED` (`--tune` measures them again), and how long it trains on that of each
+split. A trained model is kept in `out/cache/quality`, so an interrupted run goes on. A seed is another fold, or other
+new items, and other weights.
 """
 
 import argparse

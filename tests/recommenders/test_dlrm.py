@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from modalrec.artifacts.embedding_lists import VectorLists
 from modalrec.config import resolve
+from modalrec.data.moments import of_owner
 from modalrec.data.splits import TRAIN
 from modalrec.recommenders import load_recommender, save_recommender
 from modalrec.recommenders._dlrm_parts import Concat, Dots, Modality, layers, start_table
@@ -145,6 +146,20 @@ def test_dropped_ids_are_those_of_the_unknown_and_only_in_training() -> None:
     known = ids["user_id"] > 0
     assert torch.equal(ids["user_id"][known], model.fields.get_buffer("user_id_values")[batch["user"]][known])
     assert (model.eval()._with_ids(batch)["user_id"] > 0).all()
+
+
+def test_nothing_is_known_at_the_moment_of_who_is_dropped() -> None:
+    model, batch = small(drop_ids=0.5)
+    for key in (*of_owner("user"), *of_owner("item")):
+        batch[key] = torch.ones(len(batch["user"]))
+    torch.manual_seed(1)
+    found = model.train()._with_ids(batch)
+    for owner, ids in (("user", found["user_id"]), ("item", found["item_id"][batch["target"]])):
+        assert 0 < int((ids == 0).sum()) < len(ids)
+        for key in of_owner(owner):
+            assert torch.equal(found[key], (ids > 0).float()), key
+    kept = model.eval()._with_ids(batch)
+    assert all((kept[key] == 1).all() for key in (*of_owner("user"), *of_owner("item")))
 
 
 def test_the_penalty_is_of_what_a_row_looks_up() -> None:

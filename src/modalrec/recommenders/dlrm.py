@@ -42,8 +42,9 @@ class DlrmConfig(RowModelConfig):
         top: Widths of the hidden layers over what the interaction gives.
         projector: Widths of hidden layers of the projectors of text and picture; a line without any.
         dropout: After every layer of `top`.
-        drop_ids: Share of users, and of items, that a training batch takes for unknown: so features and content learn
-            to stand for them, and the unknown one is trained (Volkovs et al. 2017, DropoutNet).
+        drop_ids: Share of users, and of items, that a training batch takes for unknown, with what is known of them at
+            the moment: so features and content learn to stand for them, and the unknown one is trained (Volkovs et al.
+            2017, DropoutNet).
         penalty: Weight of half the squares of a row's embeddings and biases in its loss.
         crosses: Layers of dcn_v2.
         cross_rank: Their rank.
