@@ -130,6 +130,26 @@ def test_files_are_yaml_or_json(tmp_path: Path) -> None:
         load_file(tmp_path / "nowhere")
 
 
+ENDLESS = [
+    "&a [*a]",
+    "&a {b: *a}",
+    f"[{', '.join(['&a0 [0, 0]'] + [f'&a{n} [*a{n - 1}, *a{n - 1}]' for n in range(1, 40)])}]",
+]
+"""A value that holds itself, twice, and one of 2^40 values in 40 steps."""
+
+
+@pytest.mark.parametrize("text", ENDLESS, ids=["list", "mapping", "bomb"])
+def test_aliases_without_end_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"a: {text}\n")
+    with pytest.raises(ConfigError, match=r"settings\.yaml: more than 100,000 values, or aliases"):
+        load_file(path)
+    with pytest.raises(ConfigError, match=r"--set .* aliases"):
+        parse_assignments([f"a={text}"])
+    path.write_text("a: &rate {x: 1}\nb: {<<: *rate, y: 2}\n")
+    assert load_file(path) == {"a": {"x": 1}, "b": {"x": 1, "y": 2}}
+
+
 def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.dump({"a": Path}))

@@ -20,6 +20,8 @@ SECRETS = re.compile(
 """Keys of OpenAI, AWS, GitHub, Hugging Face, Google and Slack, and private keys."""
 UNREADABLE = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What the YAML reader raises: errors of its own, and others for 2001-99-99, a number of 5,000 digits, `!!int ""`."""
+MOST_VALUES = 100_000
+"""Of a file, or of an assignment."""
 
 
 class Config(BaseModel):
@@ -89,6 +91,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except UNREADABLE as error:
             raise ConfigError(f"--set {assignment!r}: the value is not YAML ({error}); quote it") from None
+        _refuse_endless(value, f"--set {assignment!r}")
         settings = _merge(settings, nest(path.strip(), value))
     return settings
 
@@ -125,7 +128,24 @@ def load_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, found {type(loaded).__name__}")
+    _refuse_endless(loaded, str(path))
     return loaded
+
+
+def _refuse_endless(value: Any, where: str) -> None:
+    """Refuses what YAML's aliases make of a few lines: a value that holds itself, or more than any memory."""
+    waiting, seen = [value], 0
+    while waiting:
+        part = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise ConfigError(
+                f"{where}: more than {MOST_VALUES:,} values, or aliases (*name) without end; write them out"
+            )
+        if isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
 
 
 class _Loader(yaml.SafeLoader):
