@@ -28,7 +28,7 @@ CHOSEN: Row = {
     "training": {"epochs": 10, "batch_size": 256, "learning_rate": 1e-3, "weight_decay": 1e-4, "schedule": "cosine"},
 }
 EPOCHS = {"folds": 10, "temporal": 5, "new_items": 5}
-"""About those of the best one on the validation part of the split's first seed: training on it, too, has none to stop by."""
+"""Chosen on the validation part of the split's first seed: training that learns from it, too, has none to stop by."""
 ROWS: dict[str, tuple[str, ...]] = {
     "both": (),
     "text": ("image",),
