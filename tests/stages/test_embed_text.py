@@ -6,12 +6,13 @@ import pytest
 from modalrec.artifacts import read_manifest
 from modalrec.artifacts.embeddings import load
 from modalrec.config import resolve
+from modalrec.data import texts as texts_of_items
+from modalrec.data.texts import WINDOW, load_texts
 from modalrec.encoders.hashing import Hashing, HashingConfig
 from modalrec.encoders.minilm import MiniLM, MiniLMConfig
 from modalrec.errors import ArtifactError, ConfigError, UpstreamError
 from modalrec.run import Run
-from modalrec.stages import embed_text as module
-from modalrec.stages.embed_text import WINDOW, Config, embed_text
+from modalrec.stages.embed_text import Config, embed_text
 from modalrec.stages.embedding import resolve_precision
 from modalrec.testing.openai_server import served
 from tests.encoders.small import folder_of
@@ -133,10 +134,10 @@ def test_other_kinds_of_artifact_are_refused(dataset: Path, tmp_path: Path) -> N
 
 def test_long_texts_close_a_window_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by characters too; every text is in one window, whatever closes it."""
-    monkeypatch.setattr(module, "WINDOW", 64)
-    monkeypatch.setattr(module, "WINDOW_CHARACTERS", 1000)
+    monkeypatch.setattr(texts_of_items, "WINDOW", 64)
+    monkeypatch.setattr(texts_of_items, "WINDOW_CHARACTERS", 1000)
     texts = [f"{row} {'x' * (500 if row < 20 else 1)}" for row in range(200)]
-    windows = list(module.load_texts(write_dataset(tmp_path / "dataset", texts)))
+    windows = list(load_texts(write_dataset(tmp_path / "dataset", texts)))
     assert [text for _, window in windows for text in window] == texts
     assert np.concatenate([rows for rows, _ in windows]).tolist() == list(range(200))
     assert max(len(window) for _, window in windows) <= 64
@@ -199,7 +200,7 @@ def test_a_modality_that_is_skipped_counts_as_missing_and_loads_nothing(dataset:
 
 
 def test_the_server_is_told_of_all_texts_before_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WINDOW", 16)
+    monkeypatch.setattr(texts_of_items, "WINDOW", 16)
     dataset = write_dataset(tmp_path / "dataset", [None if row == 3 else f"film {row % 40}" for row in range(60)])
     run = Run("embed_text", device="cpu", quiet=True, checkpoints=str(tmp_path / "checkpoints"))
     with served() as server:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modalrec.artifacts.embeddings import NAME, ROWS, EmbeddingsReader
-from modalrec.artifacts.schemas import embedding_lists
+from modalrec.artifacts.schemas import embedding_lists, stream
 from modalrec.errors import ArtifactError
 
 # N items, E entries of all lists, V distinct vectors, D length of the vectors.
@@ -134,7 +134,7 @@ def load_lists(folder: Path) -> tuple[NDArray[np.object_], VectorLists]:
     members: list[NDArray[np.int32]] = []
     done = 0
     with tempfile.TemporaryFile() as store, pq.ParquetFile(reader.path) as file:
-        for batch in file.iter_batches(batch_size=ROWS // 8):
+        for batch in stream(file, ROWS // 8):
             ids = batch.column("item_id").to_numpy(zero_copy_only=False)
             counts_N, vectors_ED = _entries(batch, reader.dimension)
             finite_E = np.isfinite(vectors_ED).all(axis=1)

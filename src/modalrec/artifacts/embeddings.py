@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from modalrec.artifacts.schemas import embedding_lists, embeddings
+from modalrec.artifacts.schemas import embedding_lists, embeddings, stream
 from modalrec.errors import ArtifactError
 
 # N items of a batch or of all, D length of the vectors.
@@ -123,7 +123,7 @@ class EmbeddingsReader:
         """
         done = 0
         with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=rows):
+            for batch in stream(file, rows):
                 item_ids = batch.column("item_id").to_numpy(zero_copy_only=False)
                 present = batch.column("present").to_numpy(zero_copy_only=False)
                 vectors_ND = batch.column("embedding").flatten().to_numpy().reshape(-1, self.dimension)

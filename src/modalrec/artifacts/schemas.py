@@ -154,13 +154,20 @@ def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     return list(found.names)
 
 
-def stream(file: pq.ParquetFile, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yields columns of a table `rows` at a time, less at the end of a row group.
+def stream(file: pq.ParquetFile, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yields columns of a table, by default all, `rows` at a time and the rest at the end, whatever its row groups.
 
     One row group is read after the other: asked for all, `iter_batches` keeps the bytes of those that it has read.
     """
+    left: pa.RecordBatch | None = None
     for group in range(file.num_row_groups):
-        yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+        for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+            found = pa.concat_batches([left, batch]) if left else batch
+            whole = len(found) - len(found) % rows
+            yield from (found.slice(begin, rows) for begin in range(0, whole, rows))
+            left = found.slice(whole)
+    if left:
+        yield left
 
 
 def _type(schema: pa.Schema, column: str) -> pa.DataType | str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from modalrec.artifacts.schemas import IMAGES
+from modalrec.artifacts.schemas import IMAGES, stream
 from modalrec.config import Config
 from modalrec.data.archives import BadFile
 from modalrec.data.downloads import DownloadConfig
@@ -150,7 +150,7 @@ def load_images(dataset: Path, batch_size: int = GROUP_ROWS) -> Iterator[tuple[N
     """
     for path in _parts(dataset):
         with _open(path) as file:
-            for batch in file.iter_batches(batch_size=batch_size, columns=["item", "image"]):
+            for batch in stream(file, batch_size, ["item", "image"]):
                 yield batch.column("item").to_numpy(), batch.column("image").to_pylist()
 
 

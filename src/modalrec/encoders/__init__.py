@@ -91,7 +91,7 @@ class Encoder(ABC):
 
     def states(self, contents: list[Any], below: int) -> list[Tensor]:
         """What so many of its layers make of texts or pictures, for `LastLayers` of the others."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no layers apart")
 
 
 BASE = Encoder

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modalrec.artifacts.features import PARTS, read_features
-from modalrec.artifacts.schemas import INTERACTIONS, check_columns
+from modalrec.artifacts.schemas import INTERACTIONS, check_columns, stream
 from modalrec.data.splits import FULL_ONLY, TEST, TRAIN, UNTIMED, UNUSED, in_full
 
 # B events of a block of whole users, N items.
@@ -167,7 +167,7 @@ def _blocks(path: Path, columns: list[str], split: str, with_valid: bool) -> Ite
     """Blocks of whole users, without the events that the split leaves out."""
     waiting: dict[str, NDArray[Any]] = {}
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH, columns=[*columns, f"split_{split}"]):
+        for batch in stream(file, BATCH, [*columns, f"split_{split}"]):
             read = _read({name: batch.column(name) for name in columns}, batch.column(f"split_{split}").to_numpy())
             if with_valid:
                 read["split"] = np.where(in_full(read["split"]), TRAIN, read["split"])

@@ -1,6 +1,7 @@
 """Models of labelled rows: a number for a user, an item and what the user did before."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -67,6 +68,11 @@ class RowModel(Model):
     config: Any
     items: RowSpace
     fields: Fields
+
+    @property
+    def tuned(self) -> Mapping[str, nn.Module]:
+        """The modalities whose encoders' last `config.finetune_layers` are trained, too, by name."""
+        return {}
 
     def __init__(self, config: RowModelConfig, items: RowSpace) -> None:
         super().__init__(config, items)

@@ -125,6 +125,11 @@ class Dlrm(RowModel):
         """The vectors of the modalities, where they are not left out."""
         return frozenset(f"{name}_embeddings" for name in config.modalities)
 
+    @property
+    def tuned(self) -> Mapping[str, nn.Module]:
+        """All, see `RowModel.tuned`."""
+        return dict(self.modalities.items()) if self.config.finetune_layers else {}
+
     @classmethod
     def monitored_by(cls, settings: Mapping[str, Any]) -> str:
         """The error of ratings, or the AUC of clicks."""

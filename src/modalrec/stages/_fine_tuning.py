@@ -13,11 +13,11 @@ from torch import Tensor
 from modalrec import plugins
 from modalrec.artifacts import read_manifest
 from modalrec.data.images import load_images, open_image
+from modalrec.data.texts import load_texts
 from modalrec.encoders import Encoder
 from modalrec.errors import ArtifactError
-from modalrec.recommenders.dlrm import Dlrm
+from modalrec.recommenders._rows import RowModel
 from modalrec.run import Run
-from modalrec.stages.embed_text import load_texts
 
 TOLERANCE = 0.05
 """By which what the last layers give may be off the vectors of the edge, made in another precision perhaps."""
@@ -26,7 +26,7 @@ CHECKED = 8
 Windows = Iterable[tuple[NDArray[np.int32], list[Any]]]
 
 
-def fine_tune(model: Dlrm, dataset: Path, about: Mapping[str, Path], run: Run) -> None:
+def fine_tune(model: RowModel, dataset: Path, about: Mapping[str, Path], run: Run) -> None:
     """Gives the model's modalities the last layers of their encoders, and what the layers below make of every item.
 
     Raises:
@@ -38,7 +38,7 @@ def fine_tune(model: Dlrm, dataset: Path, about: Mapping[str, Path], run: Run) -
         "image": (load_images(dataset), open_image),
     }
     model.to(run.torch_device())
-    for name, modality in model.modalities.items():
+    for name, modality in model.tuned.items():
         folder = about[f"{name}_embeddings"]
         encoder = _encoder(folder, name, run)
         last = encoder.last_layers(model.config.finetune_layers)

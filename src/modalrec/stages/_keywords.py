@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL.Image import Image
 from pydantic import Field, model_validator
@@ -16,6 +15,7 @@ from pydantic import Field, model_validator
 from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts.files import sha256_json
+from modalrec.data.texts import load_texts
 from modalrec.encoders import Encoder
 from modalrec.encoders.minilm import MiniLMConfig
 from modalrec.errors import DataError
@@ -93,10 +93,9 @@ def vocabulary_of(dataset: Path, config: KeywordsConfig) -> list[str]:
     if config.vocabulary:
         return list(dict.fromkeys(config.vocabulary))
     counts: Counter[str] = Counter()
-    with pq.ParquetFile(dataset / "items.parquet") as file:
-        for batch in file.iter_batches(columns=["text"]):
-            for text in batch.column("text").to_pylist():
-                counts.update(set(WORD.findall((text or "").lower())))
+    for _, texts in load_texts(dataset):
+        for text in texts:
+            counts.update(set(WORD.findall(text.lower())))
     frequent = sorted(counts, key=lambda word: (-counts[word], word))[: config.vocabulary_size]
     if len(frequent) < config.num_image_tokens:
         raise DataError(

@@ -10,7 +10,6 @@ from modalrec.evaluation.ctr import auc, log_loss, user_auc
 from modalrec.evaluation.predictions import predict
 from modalrec.plugins import create
 from modalrec.recommenders._rows import RowModel
-from modalrec.recommenders.dlrm import Dlrm
 from modalrec.run import Run
 from modalrec.stages._fine_tuning import fine_tune
 from modalrec.stages._rows import row_space
@@ -38,7 +37,7 @@ def prepare(given: Given) -> Prepared:
             raise ConfigError(f"{given.start}: {name} cannot start from a model of another dataset; leave it out")
         refuse_foreign(given.start, given.manifests, config, given.split)
         start_from(model, given.start, given.manifests, run)
-    if isinstance(model, Dlrm) and model.config.finetune_layers:
+    if model.tuned:
         fine_tune(model, given.dataset, given.about, run)
     places = rows.of(TRAIN, model.task)
     if not len(places):

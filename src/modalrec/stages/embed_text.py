@@ -1,27 +1,19 @@
 """The stage `embed_text`: item texts become vectors."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import PositiveInt, field_validator
 
 from modalrec import config as configs
 from modalrec import plugins
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.schemas import ITEMS, read_table
-from modalrec.data.sentences import sentences
+from modalrec.data.texts import load_texts
 from modalrec.encoders.minilm import MiniLMConfig
 from modalrec.run import Run
 from modalrec.stages._given_vectors import GivenConfig, write_given
 from modalrec.stages._parts_of_items import PartConfig, within
 from modalrec.stages.embedding import Precision, Work, embed, require_modality
-
-WINDOW, WINDOW_CHARACTERS = 16384, 32 << 20
-"""Texts that are sorted by length together, or fewer where they are long: enough that batches of hundreds are of one
-length, and bounded memory."""
 
 
 class Config(PartConfig):
@@ -103,23 +95,3 @@ def _usable(config: Config, run: Run) -> Config:
         return config
     run.say(f"{name}: {reason}; the fallback {config.fallback.name} encodes instead")
     return config.model_copy(update={"encoder": config.fallback, "fallback": None})
-
-
-def load_texts(dataset: Path, max_sentences: int = 1) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
-    """Yields the texts of a dataset, or their first sentences, in the order of the items: item indices and texts."""
-    rows: list[int] = []
-    texts: list[str] = []
-    first = characters = 0
-    with pq.ParquetFile(dataset / "items.parquet") as file:
-        for batch in file.iter_batches(batch_size=WINDOW // 16, columns=["text"]):
-            for row, text in enumerate(batch.column("text").to_pylist(), first):
-                if text and text.strip():
-                    parts = [text] if max_sentences == 1 else sentences(text, max_sentences)
-                    rows += [row] * len(parts)
-                    texts += parts
-                    characters += len(text)
-            first += len(batch)
-            if len(texts) > WINDOW - WINDOW // 16 or characters > WINDOW_CHARACTERS:
-                yield np.asarray(rows, np.int32), texts
-                rows, texts, characters = [], [], 0
-    yield np.asarray(rows, np.int32), texts

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from modalrec.artifacts import Manifest, read_manifest, write_artifact
 from modalrec.artifacts.embeddings import NAME
-from modalrec.artifacts.schemas import embedding_lists
+from modalrec.artifacts.schemas import embedding_lists, stream
 from modalrec.artifacts.schemas import embeddings as one_vector
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError
@@ -54,7 +54,7 @@ def join(parts: Sequence[Path], embeddings: Path, *, run: Run) -> dict[str, floa
         ) as writer:
             for _, part in run.track(found, "parts"):
                 with pq.ParquetFile(part / NAME) as file:
-                    for batch in file.iter_batches(ROWS):
+                    for batch in stream(file, ROWS):
                         writer.write_table(_as(batch, schema), row_group_size=ROWS)
         artifact.statistics |= filled[0].statistics
         for name in COUNTS:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from modalrec.artifacts.files import file_in_place
 from modalrec.artifacts.manifest import read_manifest
+from modalrec.artifacts.schemas import stream
 from modalrec.errors import ConfigError, DataError, Problems
 from modalrec.recommenders import Recommender, load_recommender
 from modalrec.run import Run
@@ -134,7 +135,7 @@ def _batches(path: Path, run: Run) -> Iterator[tuple[list[str], list[list[str]]]
         if "history" in schema.names and not pa.types.is_nested(schema.field("history").type):
             problems.add("history", f"is {schema.field('history').type}, not a list of item ids")
         problems.raise_if_any("Give one row a user: user, and history as a list of item ids, oldest first")
-        for batch in file.iter_batches(batch_size=BATCH, columns=sorted(USERS)):
+        for batch in stream(file, BATCH, sorted(USERS)):
             histories = batch.column("history").cast(pa.list_(pa.string())).to_pylist()
             names = batch.column("user").cast(pa.string()).to_pylist()
             yield names, [[item for item in history or [] if item is not None] for history in histories]
