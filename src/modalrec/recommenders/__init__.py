@@ -151,6 +151,7 @@ class Model(nn.Module, ABC):
     """What all models of users and items have in common.
 
     Attributes:
+        title: How reports write its name; by default as settings do, with blanks.
         Config: The configuration class, with `name: Literal["<module>"]`.
         Space: What it is told of the catalogue.
         needs: The edges it is built from besides the dataset: "codes", "embeddings", "text_embeddings",
@@ -162,6 +163,7 @@ class Model(nn.Module, ABC):
             raw data; buffers start fresh.
     """
 
+    title: ClassVar[str] = ""
     Config: ClassVar[type[Config]]
     Space: ClassVar[type[ItemSpace]] = ItemSpace
     needs: ClassVar[frozenset[str]] = frozenset()

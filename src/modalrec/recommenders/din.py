@@ -46,6 +46,7 @@ class DinConfig(RowModelConfig):
 class Din(RowModel):
     """Attention of the target over the history, then an MLP."""
 
+    title = "DIN"
     Config = DinConfig
     config: DinConfig
 

@@ -84,6 +84,7 @@ class DlrmConfig(RowModelConfig):
 class Dlrm(RowModel):
     """Embedding tables, a bottom network, projected modalities, their interaction and a top network."""
 
+    title = "DLRM"
     Config = DlrmConfig
     ranks = True
     ablations = ("content",)

@@ -137,6 +137,7 @@ class FirstLayer(nn.Module):
 class GRU4Rec(ScoringRecommender):
     """GRU4Rec with all its options; ranks the whole catalogue by exact scores."""
 
+    title = "GRU4Rec"
     Config = GRU4RecConfig
     item_tensors: ClassVar[frozenset[str]] = frozenset({"item_vectors", "item_bias", "input_vectors", "first.rows"})
     training_defaults: ClassVar[dict[str, Any]] = {

@@ -109,6 +109,7 @@ class Mp4sr(ScoringRecommender):
     from: it serves alone, and learns on where the vectors are given again.
     """
 
+    title = "MP4SR"
     Config = Mp4srConfig
     item_tensors = frozenset({"ids.weight", "known", "adapted.text", "adapted.image"})
     config: Mp4srConfig

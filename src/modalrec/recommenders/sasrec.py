@@ -89,6 +89,7 @@ class Prepared(NamedTuple):
 class Sasrec(ScoringRecommender):
     """A causal transformer over the history whose last state is compared with every item's vector."""
 
+    title = "SASRec"
     Config = SasrecConfig
     item_tensors = frozenset({"ids.weight", "known_N", "neighbours.starts", "neighbours.items", "neighbours.counts"})
     config: SasrecConfig

@@ -1,7 +1,5 @@
 """What the report says in words: every sentence follows from the numbers, also where they do not flatter."""
 
-import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,11 +77,7 @@ def title(manifests: dict[str, Manifest]) -> str:
     data = source.get("name") if isinstance(source, dict) else source
     name = recommender.get("name", "model")
     model = discover("recommenders").get(name)
-    # A name of one word is written as the text of its module does: GRU4Rec, DLRM.
-    told = inspect.getmodule(model).__doc__ if model else None
-    same = re.search(rf"\b{re.escape(name)}\b", told or "", re.IGNORECASE)
-    written = same[0] if same else name.replace("_", " ")
-    return f"{written} on {data or 'the dataset'}".replace("_", " ")
+    return f"{getattr(model, 'title', '') or name} on {data or 'the dataset'}".replace("_", " ")
 
 
 def verdict(results: dict[str, Result], comparisons: dict[str, Comparison]) -> str:
