@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from modalrec import plugins
 from modalrec.errors import ConfigError
 from modalrec.run import Run
 from modalrec.training.loop import TrainingConfig, fit
@@ -35,7 +36,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> together.Weights:
     ]
     said = [member.communicate(timeout=600) for member in members]
     assert [member.returncode for member in members] == [0, 0], said
-    assert [out for out, _ in said] == ["stopped\n", "stopped\n"]  # though one was asked to
+    assert [out.split() for out, _ in said] == [["stopped"], ["stopped"]]  # though one was asked to
     return torch.load(folder / "weights.pt", weights_only=True)
 
 
@@ -56,6 +57,14 @@ def test_two_processes_train_the_same_models_as_one(of_two: together.Weights) ->
     assert different == []
     fresh = {name: model.state_dict() for name, (model, _) in together.cases().items()}
     assert [name for name in of_one if same(of_one[name], fresh[name])] == []
+
+
+def test_no_model_is_left_out() -> None:
+    """A new plug-in is among the cases unless it does not learn by gradient; then it says so here."""
+    kinds = ("fusers", "quantizers", "recommenders")
+    known = {f"{kind.removesuffix('s')} {name}" for kind in kinds for name in plugins.discover(kind)}
+    covered = {title.partition(",")[0] for title in together.cases()}
+    assert known - covered == {"fuser concat", "fuser sum", "quantizer opq", "quantizer pq", "quantizer rq_kmeans"}
 
 
 def test_one_process_is_told_to_stop_and_both_go_on_later(of_two: together.Weights, tmp_path: Path) -> None:

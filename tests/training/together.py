@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from modalrec import plugins
+from modalrec.artifacts.embedding_lists import VectorLists
 from modalrec.config import resolve
 from modalrec.data.splits import TRAIN
+from modalrec.encoders.huggingface import HuggingFace
 from modalrec.recommenders._rows import RowModel
 from modalrec.recommenders.gru4rec import GRU4Rec
 from modalrec.run import Run
@@ -29,6 +32,7 @@ from modalrec.testing.rows import taste_rows, taste_space, tastes
 from modalrec.training.batches import Batches
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.vectors import VectorBatches
+from tests.encoders.small import CORPUS, folder_of
 from tests.fusers.test_contract import TRAINED
 from tests.quantizers.test_contract import FORMS
 from tests.recommenders.test_contract import SMALL, TestRecommenders
@@ -36,6 +40,22 @@ from tests.recommenders.test_row_contract import SMALL as SMALL_ROWS
 
 CONFIG = TrainingConfig(epochs=2, batch_size=32, accumulate=2, warmup_steps=2, learning_rate=3e-3)
 Weights = dict[str, dict[str, Tensor]]
+
+DROPPED = {"dropout_p_embed": 0.2, "dropout_p_hidden": 0.2, "momentum": 0.5, "shuffle_sessions": True}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gru4rec, bpr-max": ("gru4rec", {"loss": "bpr-max", "embedding": "separate", **DROPPED}),
+    "gru4rec, bptt": ("gru4rec", {"embedding": "none", "bptt": 3, "layers": [16, 8]}),
+    "din, adam": ("din", {"tables": "adam"}),
+    "din, row_adagrad": ("din", {"tables": "row_adagrad"}),
+    "dlrm, content": ("dlrm", {"without": [], "drop_ids": 0.2, "interaction": "dcn_v2", "penalty": 0.01}),
+    "dlrm, clicks": ("dlrm", {"without": ["image"], "drop_ids": 0.2, "head": "click", "tables": "lazy_adam"}),
+    "encoder_decoder, t5": ("encoder_decoder", {"form": "t5"}),
+    "hybrid, batch": ("hybrid", {"negatives": "batch"}),
+    "mp4sr, published": ("mp4sr", {"published": True, "norm": "pre"}),
+    "sasrec, sampled_softmax": ("sasrec", {"loss": "sampled_softmax", "similarity": "cosine"}),
+    "sasrec, gbce": ("sasrec", {"loss": "gbce"}),
+}
+"""Recommenders that learn in another way than by default: a title, the name, settings."""
 
 
 class Few(Batches):
@@ -86,26 +106,34 @@ def recommender(name: str, **settings: Any) -> tuple[nn.Module, Batches]:
 
 
 def row_model(plugin: type[RowModel], settings: dict[str, Any]) -> tuple[nn.Module, Batches]:
+    """With texts for most items and pictures for half of them, for those that look at content."""
     rows = taste_rows(tastes(30))
+    space = taste_space(tastes(30), rows)
+    vectors_NV = np.random.default_rng(0).standard_normal((len(space), 32)).astype(np.float32)
+    text, image = (VectorLists.single(vectors_NV, np.arange(len(space)) % step > 0) for step in (5, 2))
     torch.manual_seed(0)
-    small = {**SMALL_ROWS[plugin.Config().name], "dropout": 0.2, "embedding_decay": 0.01, **settings}
-    made = plugin(resolve(plugin.Config, small), taste_space(tastes(30), rows))
+    small = {**SMALL_ROWS.get(plugin.Config().name, {}), "dropout": 0.2, "embedding_decay": 0.01, **settings}
+    made = plugin(resolve(plugin.Config, small), replace(space, text=text, image=image))
     return made, made.batches(rows, rows.of(TRAIN, made.task), CONFIG.batch_size, 0)
+
+
+def fine_tuned() -> tuple[nn.Module, Batches]:
+    """DLRM over the last layer of an encoder of texts, which is trained with it."""
+    made, batches = recommender("dlrm", without=["image"], finetune_layers=1)
+    encoder = HuggingFace(HuggingFace.Config(model=str(folder_of("bert")), pooling="cls"), "cpu", "text", "float32")
+    last = encoder.last_layers(1)
+    texts = [CORPUS[item % len(CORPUS)] for item in range(len(made.items))]
+    made.modalities["text"].fine_tune(last, encoder.states(texts, last.below))
+    return made, batches
 
 
 def cases() -> dict[str, tuple[nn.Module, Batches]]:
     """From a title to a fresh model and its data."""
     found = {f"quantizer {form}": quantizer(form) for form in FORMS}
     found |= {f"fuser {name}": fuser(name) for name in TRAINED}
-    found |= {f"recommender {name}": recommender(name) for name in plugins.discover("recommenders")}
-    dropped = {"dropout_p_embed": 0.2, "dropout_p_hidden": 0.2, "momentum": 0.5, "shuffle_sessions": True}
-    for title, settings in (
-        ("bpr-max", {"loss": "bpr-max", "embedding": "separate", **dropped}),
-        ("bptt", {"embedding": "none", "bptt": 3, "layers": [16, 8]}),
-    ):
-        found[f"recommender gru4rec {title}"] = recommender("gru4rec", **settings)
-    for tables in ("adam", "row_adagrad"):
-        found[f"recommender din {tables}"] = recommender("din", tables=tables)
+    names = {name: (name, {}) for name in plugins.discover("recommenders")}
+    found |= {f"recommender {title}": recommender(name, **given) for title, (name, given) in (names | VARIANTS).items()}
+    found["recommender dlrm, fine-tuned"] = fine_tuned()
     return {name: made for name, made in found.items() if any(p.requires_grad for p in made[0].parameters())}
 
 
