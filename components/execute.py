@@ -14,12 +14,14 @@ from typing import Any
 from kfp import dsl
 
 from modalrec.artifacts import read_manifest
+from modalrec.artifacts.manifest import REPORT, SUMMARY
 from modalrec.artifacts.store import localized
 from modalrec.config import resolve
 from modalrec.errors import told
 from modalrec.run import Run
 from modalrec.stages import EDGES, load_stage
 from modalrec.stages.processes import run_stage
+from modalrec.stages.tracking import recorded
 
 NULL = "null"
 """Stands for None among the settings, which kfp.local cannot pass."""
@@ -108,8 +110,8 @@ def execute_join(parts: Sequence[Any], embeddings: Any, metrics: Any) -> None:
     from modalrec.stages.join import join
 
     with user_errors():
-        whole = Path(embeddings.path)
-        numbers = join([Path(part.path) for part in parts], whole, run=Run("join"))
+        folders, whole, run = [Path(part.path) for part in parts], Path(embeddings.path), Run("join")
+        numbers = recorded(lambda: join(folders, whole, run=run), "embeddings", whole, run)
         manifest = read_manifest(whole, "embeddings", verify=False)
         embeddings.metadata.update(kind=manifest.kind, digest=manifest.digest)
         log_metrics(metrics, numbers)
@@ -142,7 +144,8 @@ def execute_compare(
     with user_errors():
         resolved = resolve(Config, json.loads(config), where="compare")
         folders, made = [Path(one.path) for one in evaluations], Path(comparison.path)
-        numbers = compare(folders, Path(dataset.path), made, config=resolved, run=Run("compare", seed=seed))
+        data, run = Path(dataset.path), Run("compare", seed=seed)
+        numbers = recorded(lambda: compare(folders, data, made, config=resolved, run=run), "comparison", made, run)
         manifest = read_manifest(made, "comparison", verify=False)
         comparison.metadata.update(kind=manifest.kind, digest=manifest.digest)
         log_metrics(metrics, numbers)
@@ -207,8 +210,8 @@ def user_errors() -> Iterator[None]:
 
 
 def _show(folder: Path, report: Any, summary: Any) -> None:
-    shutil.copyfile(folder / "report.html", report.path)
-    shutil.copyfile(folder / "summary.md", summary.path)
+    shutil.copyfile(folder / REPORT, report.path)
+    shutil.copyfile(folder / SUMMARY, summary.path)
 
 
 def _folder(value: Any, copies: ExitStack) -> Path | None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections import namedtuple
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def execute_search(
     from modalrec.tuning.recipe import Pod, around
     from modalrec.tuning.report import write_report
     from modalrec.tuning.results import write_results
+    from modalrec.tuning.tracking import tracked
 
     with user_errors(), tempfile.TemporaryDirectory(prefix="modalrec-") as folder:
         finetune, wanted = json.loads(config), json.loads(search)
@@ -83,7 +85,8 @@ def execute_search(
             pod=Pod(*pod) if on_cluster else None,
         )
         run = Run("tune", seed=seed)
-        listed = _katib(experiment, run) if on_cluster else _optuna(experiment, wanted["parallel"], seed, folder, run)
+        trials = partial(_optuna, experiment, wanted["parallel"], seed, folder, run)
+        listed = tracked(experiment, partial(_katib, experiment, run) if on_cluster else trials, run)
         best = write_results(Path(folder), experiment, listed)
         write_report(Path(folder), experiment, listed)
         if best is None:

@@ -1,5 +1,6 @@
 """MLflow: a real server, with a run a stage; and what happens without one."""
 
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import urllib3
+import yaml
 
 from modalrec.artifacts import read_manifest
 from modalrec.config import flatten, resolve
@@ -19,7 +21,12 @@ from modalrec.errors import UpstreamError
 from modalrec.run import Run
 from modalrec.stages import load_stage
 from modalrec.stages.tracking import tracked
-from tests.stages.trained import RECOMMENDER, code, ingest
+from modalrec.tuning.build import list_field
+from tests.cli.conftest import Cli, cli
+from tests.stages.trained import RECOMMENDER, code, ingest, run_stage
+from tests.tuning.small import document
+
+__all__ = ["cli"]
 
 pytest.importorskip("mlflow", reason="MLflow is not installed: pip install 'modalrec[mlflow]'")
 
@@ -103,6 +110,72 @@ def test_a_stage_becomes_a_run(
     assert run.data.tags["modalrec.digest"] == manifest.digest
     assert run.data.tags["modalrec.input.dataset"] == manifest.inputs["dataset"]
     assert run.data.tags["mlflow.note.content"].startswith("# encoder_decoder")
+
+
+def runs_of(address: str, experiment: str) -> dict[str, Any]:
+    """The runs of an experiment, by name."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(address)
+    found: Any = client.get_experiment_by_name(experiment)
+    return {run.info.run_name: run for run in client.search_runs([found.experiment_id])}
+
+
+def test_what_has_several_inputs_of_a_kind_becomes_a_run(
+    server: str, edges: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    """`join` and `compare`, by their commands."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "side by side")
+    parts, whole = [tmp_path / f"text-{part}" for part in range(2)], tmp_path / "text"
+    for part, folder in enumerate(parts):
+        config = {"encoder": {"name": "hashing", "dimension": 8}, "part": part, "parts": 2}
+        run_stage("embed_text", config, dataset=edges["dataset"], text_embeddings=folder)
+    assert cli("join", *parts, "--embeddings", whole)[0] == 0
+    model = {"recommender": {"name": "sasrec", "width": 8, "heads": 2, "layers": 1}, "training": {"epochs": 1}}
+    run_stage("finetune", model, dataset=edges["dataset"], model=tmp_path / "model")
+    measured = {"dataset": edges["dataset"], "model": tmp_path / "model", "evaluation": tmp_path / "evaluation"}
+    run_stage("evaluate", {"cutoffs": [10], "gallery_users": 0, "bootstrap_samples": 100}, **measured)
+    said = cli(
+        "compare", f"mine={tmp_path / 'evaluation'}", "--dataset", edges["dataset"], "--comparison", tmp_path / "c"
+    )
+    assert said[0] == 0, said
+    joined, compared = read_manifest(whole, "embeddings"), read_manifest(tmp_path / "c", "comparison")
+    found = runs_of(server, "side by side")
+    assert found.keys() == {f"join {joined.digest[:8]}", f"compare {compared.digest[:8]}"}
+    run = found[f"join {joined.digest[:8]}"]
+    assert run.data.metrics["items"] == joined.statistics["items"]
+    run = found[f"compare {compared.digest[:8]}"]
+    assert run.data.metrics["mine_recall_10"] == compared.statistics["mine_recall_10"]
+    assert run.data.tags["modalrec.input.evaluation_0"] == compared.inputs["evaluation_0"]
+    assert run.data.tags["mlflow.note.content"].startswith("# ")
+
+
+def test_a_search_becomes_a_run_and_its_trials_runs_below_it(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    """A trial that fails is there too; trials do not ask MLflow themselves."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "searches")
+    code = "assert 'MLFLOW_TRACKING_URI' not in os.environ\nassert word == 'b', 'not b'\nprint(f'score={x}')"
+    given = document(
+        code, algorithm="grid", trials=4, fields=[list_field("word", ["a", "b"]), list_field("x", ["0.25", "0.5"])]
+    )
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(given))
+    said = cli("tune", tmp_path / "small.yaml", "--out", tmp_path / "out")
+    assert said[0] == 0, said
+    listed = json.loads((tmp_path / "out" / "results.json").read_bytes())
+    found = runs_of(server, "searches")
+    assert found.keys() == {"tune small", *(f"trial {row['trial']}" for row in listed["trials"])}
+    whole = found.pop("tune small")
+    assert whole.data.metrics == {"score": 0.5}
+    assert whole.data.params.items() >= {"word": "b", "x": "0.5", "algorithm": "grid"}.items()
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {whole.info.run_id}
+    for row in listed["trials"]:
+        run = found[f"trial {row['trial']}"]
+        assert run.data.params == row["parameters"]
+        assert run.info.status == {"a": "FAILED", "b": "FINISHED"}[row["parameters"]["word"]]
+        assert ("modalrec.error" in run.data.tags) == (run.info.status == "FAILED")
 
 
 def test_a_server_that_does_not_answer_is_said_before_the_stage_begins(

@@ -28,6 +28,7 @@ from modalrec.errors import ArtifactError
 SCHEMA_VERSIONS = {"dataset": 1, "embeddings": 1, "codes": 1, "model": 1, "evaluation": 1, "comparison": 1}
 NAME = "manifest.json"
 REPORT = "report.html"
+SUMMARY = "summary.md"
 
 
 class File(Config):

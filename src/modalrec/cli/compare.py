@@ -34,6 +34,7 @@ def _compare(
     """
     from modalrec.config import load_file, parse_assignments, resolve
     from modalrec.stages.compare import Config, compare
+    from modalrec.stages.tracking import recorded
 
     named = [_named(given) for given in evaluations]
     names = {"names": [name for name, _ in named]} if any(name for name, _ in named) else {}
@@ -44,7 +45,7 @@ def _compare(
         output = stack.enter_context(delivered(comparison))
         data = stack.enter_context(localized(dataset))
         folders = [stack.enter_context(localized(place)) for _, place in named]
-        metrics = compare(folders, data, output, config=resolved, run=run)
+        metrics = recorded(lambda: compare(folders, data, output, config=resolved, run=run), "comparison", output, run)
     run.metrics(**metrics)
 
 

@@ -80,11 +80,12 @@ def _encode_items(
     Example: modalrec encode-items --model out/model --items new.csv --encoded out/model_today
     """
     from modalrec.stages.encode_items import Config, encode_items
+    from modalrec.stages.tracking import recorded
 
     config = resolve(Config, parse_assignments(settings), where="encode-items")
     run = Run("encode_items", device=device, quiet=quiet)
     with ExitStack() as stack:
         target = stack.enter_context(delivered(encoded))
         folder, new = (stack.enter_context(localized(place)) for place in (model, items))
-        metrics = encode_items(folder, new, target, config=config, run=run)
+        metrics = recorded(lambda: encode_items(folder, new, target, config=config, run=run), "model", target, run)
     run.metrics(**metrics)

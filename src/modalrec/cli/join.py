@@ -25,9 +25,11 @@ def _join(
     Example: modalrec join out/texts-0 out/texts-1 --embeddings out/text_embeddings
     """
     from modalrec.stages.join import join
+    from modalrec.stages.tracking import recorded
 
     run = Run("join", quiet=quiet)
     with ExitStack() as stack:
         whole = stack.enter_context(delivered(embeddings))
-        numbers = join([stack.enter_context(localized(part)) for part in parts], whole, run=run)
+        folders = [stack.enter_context(localized(part)) for part in parts]
+        numbers = recorded(lambda: join(folders, whole, run=run), "embeddings", whole, run)
     run.metrics(**numbers)

@@ -97,6 +97,7 @@ def _tune(file: Path, out: Path, options: Mapping[str, Any]) -> None:
     from modalrec.tuning.experiment import load_experiment
     from modalrec.tuning.report import write_report
     from modalrec.tuning.results import rows, write_results
+    from modalrec.tuning.tracking import tracked
 
     experiment = load_experiment(file)
     run = Run("tune", seed=options["seed"], quiet=options["quiet"])
@@ -108,14 +109,14 @@ def _tune(file: Path, out: Path, options: Mapping[str, Any]) -> None:
 
         chosen = {name: options[name] for name in ("image", "trials", "parallel")}
         document = on_cluster(experiment, places=places, assignments=options["set"], **chosen)
-        listed = Cluster(options["namespace"]).run(document, run)
+        listed = tracked(experiment, lambda: Cluster(options["namespace"]).run(document, run), run)
     else:
         from modalrec.tuning.search import Search
 
         parallel = options["parallel"] or min(experiment.parallel, len(os.sched_getaffinity(0)))
         search = Search(experiment, out, places, options["set"], options["trials"], parallel, options["seed"])
         search.check()
-        listed = rows(search.run(run))
+        listed = tracked(experiment, lambda: rows(search.run(run)), run)
     best = write_results(out, experiment, listed, options["set"])
     write_report(out, experiment, listed)
     if best is None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modalrec.errors import UpstreamError
+from modalrec.stages.tracking import ADDRESS
 from modalrec.tuning.collector import Collector, Follower, Observation
 from modalrec.tuning.template import Command
 
@@ -84,9 +85,13 @@ class TrialProcess:
 
 
 def environment() -> Mapping[str, str]:
-    """This process's, with the programs of this Python before all others: `modalrec` is the one that runs here."""
+    """This process's, with the programs of this Python before all others: `modalrec` is the one that runs here.
+
+    Without MLflow's address: the search itself puts its trials in, those too that fail or are ended early.
+    """
     here = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)])}
+    path = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    return {name: value for name, value in os.environ.items() if name != ADDRESS} | {"PATH": path}
 
 
 def _inside(folder: Path, word: str, path: str) -> str:

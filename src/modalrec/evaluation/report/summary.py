@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from modalrec.artifacts.manifest import REPORT
+from modalrec.artifacts.manifest import REPORT, SUMMARY
 from modalrec.evaluation.report.text import harmless
 
 Row = tuple[str, Sequence[str]]
@@ -20,7 +20,7 @@ class Report(NamedTuple):
     def write(self, folder: Path) -> None:
         """Writes `report.html` and `summary.md`."""
         (folder / REPORT).write_text(harmless(self.page), encoding="utf-8")
-        (folder / "summary.md").write_text(harmless(self.summary), encoding="utf-8")
+        (folder / SUMMARY).write_text(harmless(self.summary), encoding="utf-8")
 
 
 def summary(
