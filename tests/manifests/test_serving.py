@@ -11,16 +11,14 @@ import pytest
 from components.images import image
 from modalrec.tuning.build import STORE
 from tests.documents import problem
+from tests.manifests.custom import DEFINED, problems
 from tests.manifests.policies import POLICIES
 from tests.manifests.rendering import with_components
 from tests.manifests.test_manifests import KUBERNETES
 
-EXTENSIONS = {
-    *("minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "containerConcurrency", "timeout", "logger"),
-    *("canaryTrafficPercent", "batcher", "labels", "annotations", "deploymentStrategy"),
-}
+PREDICTOR = "InferenceService predictor"
+EXTENSIONS = set(DEFINED[PREDICTOR]["properties"])
 """What a predictor has besides a pod's fields: ComponentExtensionSpec of KServe's v1beta1."""
-METRICS = {"cpu", "memory", "concurrency", "rps"}
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +47,13 @@ def test_it_is_what_kserve_and_kubernetes_know(service: dict[str, Any], version:
     kubernetes_validate.validate(pod_of(service), version, strict=True)
     predictor = service["spec"]["predictor"]
     assert 0 <= predictor["minReplicas"] <= predictor["maxReplicas"]
-    assert predictor["scaleMetric"] in METRICS
+    assert list(problems(PREDICTOR, predictor)) == []
     assert [one["name"] for one in predictor["containers"]] == ["kserve-container"]
 
 
-def test_a_misspelt_field_is_found(service: dict[str, Any]) -> None:
+def test_a_misspelt_field_or_another_type_is_found(service: dict[str, Any]) -> None:
+    wrong = {**service["spec"]["predictor"], "minReplicas": "one", "scaleMetric": "gpu"}
+    assert len(list(problems(PREDICTOR, wrong))) == 2
     service["spec"]["predictor"]["minReplica"] = 1
     with pytest.raises(kubernetes_validate.ValidationError, match="minReplica"):
         kubernetes_validate.validate(pod_of(service), KUBERNETES[0], strict=True)

@@ -18,6 +18,7 @@ from pipelines.placement import TRACKING, TRACKING_KEYS, Accelerator, on_gpu
 from pipelines.runner import recipes
 from pipelines.runner.compile import COMPILED, compile_recipe, compile_resources, compiled_text
 from pipelines.runner.validate import read_documents, validate
+from tests.manifests.custom import problems
 from tests.pipelines.toy import judge, make
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ STEPS += ["exec-join", "exec-join-2"]
 STEPS += [f"exec-{name}" for name in ("pretrain", "pretrain-2", "pretrain-3", "evaluate", "evaluate-2")]
 STEPS += [f"exec-{name}" for name in ("finetune", "finetune-2", "finetune-3", "finetune-4")]
 GROUPS = ("condition", "exit-handler", "for-loop")
-CPU_STEPS = ("exec-summarize", "exec-join", "exec-configure", "exec-ingest", "exec-fuse", "exec-evaluate")
+GPU_STEPS = ("exec-embed", "exec-quantize", "exec-pretrain", "exec-finetune")
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +58,44 @@ def test_another_process_place_and_registry_change_nothing_but_the_image(tmp_pat
     assert re.sub(r"registry.example.org/team/(\w+):abc123", rf"modalrec/\1:{__version__}", text) == golden
 
 
-def test_recipes_are_resources_too(tmp_path: Path) -> None:
-    """For clusters that are described in a repository; the fields are those of Kubeflow's definitions."""
-    path = compile_resources("session", tmp_path, "team")
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipes_are_resources_too(name: str, tmp_path: Path) -> None:
+    """For clusters that are described in a repository; Kubeflow's definitions would refuse nothing of them."""
+    path = compile_resources(name, tmp_path, "team")
     pipeline, version = read_documents(path.read_text())
     assert {pipeline["apiVersion"], version["apiVersion"]} == {"pipelines.kubeflow.org/v2beta1"}
-    assert (pipeline["kind"], pipeline["metadata"]) == ("Pipeline", {"name": "session", "namespace": "team"})
-    assert version["kind"] == "PipelineVersion"
+    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    title = name.replace("_", "-")
+    assert pipeline["metadata"] == {"name": title, "namespace": "team"}
     assert version["metadata"]["namespace"] == "team"
-    assert re.fullmatch(r"session-[0-9a-f]{12}", version["metadata"]["name"])
-    assert set(version["spec"]) == {"pipelineName", "displayName", "description", "pipelineSpec", "platformSpec"}
+    assert re.fullmatch(rf"{title}-[0-9a-f]{{12}}", version["metadata"]["name"])
+    assert [*problems("Pipeline", pipeline["spec"]), *problems("PipelineVersion", version["spec"])] == []
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
     documents = [version["spec"]["pipelineSpec"], version["spec"]["platformSpec"]]
-    assert documents == read_documents((COMPILED / "session.yaml").read_text())
-    assert validate(documents, path.name).pipeline_info.name == "session"
+    assert documents == read_documents((COMPILED / f"{name}.yaml").read_text())
 
 
-def test_gpu_stages_ask_for_gpus_and_others_do_not(golden: list[dict[str, Any]]) -> None:
-    executors = golden[0]["deploymentSpec"]["executors"]
-    platform = golden[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+def test_what_kubeflows_definitions_refuse_is_found() -> None:
+    version = {"pipelineName": "session", "versionName": "Session 1", "piplineSpec": {}}
+    found = "\n".join(problems("PipelineVersion", version))
+    assert all(
+        part in found for part in ("'piplineSpec' was unexpected", "'pipelineSpec' is a required", "'Session 1'")
+    )
+
+
+def test_the_steps_of_the_largest_recipe(golden: list[dict[str, Any]]) -> None:
+    assert sorted(golden[0]["deploymentSpec"]["executors"]) == sorted(STEPS)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_gpu_stages_ask_for_gpus_and_others_do_not(name: str) -> None:
+    """And each step has a limit of memory and of time, the store's keys, labels, and a user."""
+    spec, platforms = read_documents((COMPILED / f"{name}.yaml").read_text())
+    executors = spec["deploymentSpec"]["executors"]
+    platform = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     on_gpu = {label for label, spec in executors.items() if "accelerator" in spec["container"]["resources"]}
-    assert sorted(executors) == sorted(STEPS)
-    assert on_gpu == {step for step in STEPS if not step.startswith(CPU_STEPS)}
+    assert on_gpu == {label for label in executors if label.startswith(GPU_STEPS)}
+    assert on_gpu
     for label, spec in executors.items():
         resources = spec["container"]["resources"]
         assert resources["resourceMemoryLimit"]
@@ -86,7 +103,7 @@ def test_gpu_stages_ask_for_gpus_and_others_do_not(golden: list[dict[str, Any]])
         assert platform[label]["configMapAsEnv"]
         assert int(platform[label]["activeDeadlineSeconds"]) > 0
         stage = re.sub(r"^exec-|-\d+$", "", label)
-        labels = {"modalrec.io/recipe": "semantic-id", "modalrec.io/stage": stage}
+        labels = {"modalrec.io/recipe": name.replace("_", "-"), "modalrec.io/stage": stage}
         assert platform[label]["podMetadata"]["labels"] == labels
         security = platform[label]["securityContext"]
         assert security == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
@@ -122,11 +139,15 @@ def test_every_step_is_tracked_where_the_namespace_says_where(recipe: str) -> No
         assert told["optional"] is keys["optional"] is True
 
 
-def test_every_task_is_tried_again(golden: list[dict[str, Any]]) -> None:
-    dags = [golden[0]["root"]["dag"], *(c["dag"] for c in golden[0]["components"].values() if "dag" in c)]
-    tasks = {name: task for dag in dags for name, task in dag["tasks"].items() if not name.startswith(GROUPS)}
-    assert len(tasks) == len(STEPS)
-    assert all(task["retryPolicy"]["maxRetryCount"] == 2 for task in tasks.values())
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_task_is_tried_again(name: str) -> None:
+    spec = read_documents((COMPILED / f"{name}.yaml").read_text())[0]
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    tasks = {title: task for dag in dags for title, task in dag["tasks"].items() if not title.startswith(GROUPS)}
+    assert len(tasks) >= len(spec["deploymentSpec"]["executors"])
+    for task in tasks.values():
+        assert task["retryPolicy"]["maxRetryCount"] == 2
+        assert task["retryPolicy"]["backoffDuration"] == "30s"
 
 
 def test_a_summary_is_written_whatever_happens(golden: list[dict[str, Any]]) -> None:
