@@ -120,11 +120,29 @@ def test_kubeflows_own_command_uploads_the_compiled_recipe(kubeflow: Kubeflow) -
     assert [pipeline.display_name for pipeline in kubeflow.pipelines.values()] == ["Semantic IDs"]
 
 
-def test_kubeflows_own_command_is_told_of_a_wrong_parameter(kubeflow: Kubeflow) -> None:
-    words = ("run", "create", "-e", "films", "-f", str(COMPILED / "semantic_id.yaml"), "sauce=s3://raw/films")
+@pytest.mark.parametrize(
+    ("parameter", "answer", "told"),
+    [
+        ("sauce", None, "parameter sauce is not an input of the pipeline"),
+        ("source", Refused(401, "the token is expired"), "the token is expired"),
+        ("source", Refused(500, "the database is gone"), "the database is gone"),
+    ],
+    ids=["wrong parameter", "expired token", "broken server"],
+)
+def test_kubeflows_own_command_ends_in_an_error(
+    kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch, parameter: str, answer: Refused | None, told: str
+) -> None:
+    """From the run on; before it, the client asks a server that refuses again for half a minute."""
+
+    def refuse(_: Any) -> None:
+        raise answer  # type: ignore[misc]
+
+    if answer is not None:
+        monkeypatch.setattr(kubeflow, "_run", refuse)
+    words = ("run", "create", "-e", "films", "-f", str(COMPILED / "semantic_id.yaml"), f"{parameter}=s3://raw/films")
     done = command(str(KFP), "--endpoint", kubeflow.address, *words)
     assert done.returncode != 0
-    assert "parameter sauce is not an input of the pipeline" in done.stderr
+    assert told in done.stderr
     assert kubeflow.runs == {}
 
 

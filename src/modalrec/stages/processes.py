@@ -33,8 +33,15 @@ def run_stage(stage: str, edges: Mapping[str, Path | None], config: Config, run:
     Raises:
         SystemExit: A process failed; it has said why.
     """
-    accumulate = config.training.accumulate if hasattr(config, "training") else 1
-    count = usable(_available(), accumulate) if accumulate > 1 else 1
+    if not hasattr(config, "training"):
+        return tracked(stage, edges, config, run)
+    accumulate, available = config.training.accumulate, _available()
+    count = usable(available, accumulate)
+    if count < available:
+        run.say(
+            f"{count} of {available} GPUs trains what is trained by gradient: training.accumulate={accumulate} batches "
+            f"a step are shared out evenly; set it to a multiple of {available}, or ask for fewer"
+        )
     if count == 1:
         return tracked(stage, edges, config, run)
     run.say(f"{count} processes share the {accumulate} batches of each step")
