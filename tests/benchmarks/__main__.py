@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HOURS = {"ctr_quality", "mp4sr_quality", "quality", "rating_quality", "transfer"}
+HOURS = {"ctr_quality", "mp4sr_quality", "quality", "rating_encoders", "rating_quality", "transfer"}
 """Run when they are named."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

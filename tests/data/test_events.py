@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalrec.data import events as module
-from modalrec.data.events import Events, collect
+from modalrec.data.events import Events, collect, stable_order
 from modalrec.data.sources import EVENT_ROWS
 
 BOTH = ["timestamp", "rating"]
@@ -48,8 +48,19 @@ def test_events_sort_by_user_and_time_and_keep_the_order_of_the_file(events):
 @given(rows, st.integers(1, 9))
 def test_users_one_after_the_other_are_sorted_some_at_a_time(events, part):
     together = sorted(events, key=lambda event: event[0])
-    with mock.patch.object(module, "PART", part):
+    with mock.patch.object(module, "SORTED", part):
         assert plain(gathered(together)) == sorted(numbered(together), key=lambda event: (event[0], event[2]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 9), st.sampled_from([-(10**9), 0, 7, 10**9, 1 << 61, -(1 << 61)]))),
+    st.booleans(),
+)
+def test_the_order_is_stable_whether_keys_go_into_one_number_or_not(pairs, close):
+    first, second = (np.array([pair[place] for pair in pairs], np.int64) for place in (0, 1))
+    second = second % 1000 if close else second
+    expected = np.lexsort([second, first])
+    np.testing.assert_array_equal(stable_order(first.astype(np.int32), second), expected)
 
 
 @given(rows, st.integers(1, 9))

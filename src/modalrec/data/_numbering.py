@@ -34,13 +34,13 @@ class Numbering:
         if pa.types.is_dictionary(ids.type):
             return self._by_name(ids)
         whole = ids.to_numpy()
-        if len(whole) == 0 or whole.min() < 0 or whole.max() > LARGEST:
+        if len(whole) == 0 or whole.view(np.uint64).max() > LARGEST:  # a negative one is huge
             return self._by_name(as_names(ids))
         missing = int(whole.max()) + 1 - len(self._table)
         if missing > 0:
             more = np.full(max(missing, len(self._table)), UNSEEN, np.int32)
             self._table = np.concatenate([self._table, more])
-        found = self._table[whole]
+        found = self._table.take(whole, mode="clip")
         unseen = found == UNSEEN
         if unseen.any():
             new = pc.unique(ids.filter(pa.array(unseen)))

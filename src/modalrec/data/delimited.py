@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+from numpy.typing import NDArray
 
 from modalrec.compiled import AVAILABLE
 from modalrec.data._number_kernels import DECIMAL, SKIPPED, WHOLE, parse_lines
@@ -150,10 +151,9 @@ class _File(NamedTuple):
             for _ in range(self.above):
                 file.readline()
             for lines in _whole_lines(file):
-                count = lines.count(b"\n")
-                text, repeats = np.frombuffer(lines, np.uint8), len(self.delimiter)
+                count, repeats = int(np.count_nonzero(lines == ord("\n"))), len(self.delimiter)
                 whole, decimal = np.empty((len(kinds), count), np.int64), np.empty((len(kinds), count), np.float32)
-                if parse_lines(text, ord(self.delimiter[0]), repeats, kinds, whole, decimal) < count:
+                if parse_lines(lines, ord(self.delimiter[0]), repeats, kinds, whole, decimal) < count:
                     raise ValueError("a line is not of plain numbers")
                 places = [(self.header.index(name), kind) for name, kind in wanted.items()]
                 columns = [pa.array((whole if kind == WHOLE else decimal)[place]) for place, kind in places]
@@ -212,17 +212,17 @@ class _File(NamedTuple):
         _diagnose(self.path, self.schema, self.header, self.above, self.delimiter, self.quoting)
 
 
-def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The rest of a file in blocks that end with a line."""
+def _whole_lines(file: IO[bytes]) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of the rest of a file in blocks that end with a line."""
     rest = b""
     while block := file.read(NUMBERS_BLOCK):
-        lines, end, rest_of_block = block.rpartition(b"\n")
+        text = rest + block
+        end = text.rfind(b"\n", len(rest)) + 1
         if end:
-            yield rest + lines + end
-            rest = b""
-        rest += rest_of_block
+            yield np.frombuffer(text, np.uint8, end)
+        rest = text[end:]
     if rest:
-        yield rest + b"\n"
+        yield np.frombuffer(rest + b"\n", np.uint8)
 
 
 class _Unquoted:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from modalrec.data.counting import present
 from modalrec.data.sequences import Sequences
 from modalrec.data.splits import FULL_ONLY, TEST, TRAIN, VALID
 
@@ -57,13 +58,13 @@ def describe_split(
     """
     offsets = np.searchsorted(users, np.arange(int(users[-1]) + 2, dtype=users.dtype)).astype(np.int64)
     sequences = Sequences(items, offsets, split, n_items, "")
-    seen = sequences.train_counts() > 0
-    trained = np.bincount(users[split == TRAIN], minlength=sequences.n_users) > 0
-    facts: dict[str, float] = {"train_events": int((split == TRAIN).sum())}
+    train = split == TRAIN
+    seen, trained = present(items, train, n_items), present(users, train, sequences.n_users)
+    facts: dict[str, float] = {"train_events": int(np.count_nonzero(train))}
     for name, part in (("valid", VALID), ("test", TEST)):
         targets = sequences.targets(part)
         facts |= {
-            f"{name}_events": int((split == part).sum()),
+            f"{name}_events": int(np.count_nonzero(split == part)),
             f"{name}_targets": len(targets),
             f"{name}_cold_users": sequences.cold_users(part),
             f"{name}_users_without_train": int((~trained[targets.users]).sum()),
@@ -87,7 +88,7 @@ def describe_sessions(
         For train, valid and test: `events`, `sessions`, `items` and `targets`; for valid and test also `unseen_items`,
         targets whose item is not in training; and `full_only_events`.
     """
-    seen = np.bincount(items[split == TRAIN], minlength=n_items) > 0
+    seen = present(items, split == TRAIN, n_items)
     facts: dict[str, float] = {}
     for name, part in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
         inside = split == part
@@ -119,8 +120,7 @@ def describe_rows(
         `users_without_train` and `unseen_items`, rows whose user or item is not in training.
     """
     train = split == TRAIN
-    seen = np.bincount(items[train], minlength=n_items) > 0
-    trained = np.bincount(users[train], minlength=int(users[-1]) + 1) > 0
+    seen, trained = present(items, train, n_items), present(users, train, int(users[-1]) + 1)
     facts: dict[str, float] = {}
     for name, part in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
         inside = split == part

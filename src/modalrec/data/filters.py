@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modalrec.data.counting import count
+
 
 @dataclass(frozen=True)
 class Round:
@@ -31,19 +33,19 @@ def k_core(
     Returns:
         Which events stay [E], and what each round took away.
     """
-    counts = [np.bincount(users), np.bincount(items)]
+    counts = [count(users), count(items)]
     keep = np.ones(len(users), np.bool_)
     rounds: list[Round] = []
     while True:
-        enough = [count >= least for count, least in zip(counts, (min_user_events, min_item_events), strict=True)]
-        if all((rich | (count == 0)).all() for rich, count in zip(enough, counts, strict=True)):
+        enough = [found >= least for found, least in zip(counts, (min_user_events, min_item_events), strict=True)]
+        if all((rich | (found == 0)).all() for rich, found in zip(enough, counts, strict=True)):
             return keep, rounds
         left = enough[0][users]
         left &= enough[1][items]
         left &= keep
         gone = np.flatnonzero(keep ^ left)
         keep = left
-        lost = [_remove(count, numbers[gone]) for count, numbers in zip(counts, (users, items), strict=True)]
+        lost = [_remove(found, numbers[gone]) for found, numbers in zip(counts, (users, items), strict=True)]
         rounds.append(Round(lost[0], lost[1], len(gone)))
 
 

@@ -173,6 +173,5 @@ class Sequences:
 
     def _last_of(self, split: int) -> NDArray[np.int64]:
         places = np.flatnonzero(self.split == split)
-        users = np.searchsorted(self.offsets, places, side="right") - 1
-        last = np.append(users[1:] != users[:-1], True) if len(users) else np.zeros(0, bool)
-        return places[last].astype(np.int64)
+        until = np.searchsorted(places, self.offsets)
+        return places[until[1:][until[1:] > until[:-1]] - 1]
