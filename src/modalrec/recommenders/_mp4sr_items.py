@@ -33,6 +33,8 @@ class Gathered(NamedTuple):
 class AttentionPooling(nn.Module):
     """One vector an item: the mean of its vectors by weights that two linear layers give them, through a softmax.
 
+    Nothing stands between the layers, so vectors meet their product: one number each instead of `width`.
+
     Args:
         length: Of the vectors, V.
         width: Between the two layers.
@@ -50,11 +52,10 @@ class AttentionPooling(nn.Module):
         longest = max(self.padded, int(found.counts_U.max())) if len(found.counts_U) else 0
         real_UL = torch.arange(longest, device=found.counts_U.device) < found.counts_U[:, None]
         nothing = torch.finfo(found.vectors_WV.dtype).min
-        if self.padded:
-            scores_UL = self.scores(found.vectors_WV.new_zeros(1, found.vectors_WV.shape[1])).expand(real_UL.shape)
-        else:
-            scores_UL = found.vectors_WV.new_full(real_UL.shape, nothing)
-        own_E = self.scores(found.vectors_WV)[found.members_E, 0]
+        first_AV, first_A, second_1A, second_1 = self.scores.parameters()
+        weight_V, bias_1 = (second_1A @ first_AV)[0], second_1A @ first_A + second_1
+        scores_UL = bias_1.expand(real_UL.shape) if self.padded else bias_1.new_full(real_UL.shape, nothing)
+        own_E = (found.vectors_WV @ weight_V + bias_1)[found.members_E]
         weights_UL = scores_UL.masked_scatter(real_UL, own_E).softmax(1)
         starts_U = F.pad(found.counts_U.cumsum(0), (1, 0))
         # The product of weights and vectors without a vector for each entry of each list.
