@@ -27,7 +27,7 @@ def prepared_ratings(dataset: str, split: str, seed: int) -> dict[str, Path]:
     """`dataset`, `text_embeddings` and `image_embeddings`, made once; a seed is a fold, or draws the new items.
 
     Args:
-        dataset: ml_100k or ml_latest_small.
+        dataset: ml_100k or ml_latest_small; ml_100k_60 is the first 60 % of its ratings by time.
         split: folds, temporal or new_items.
         seed: From 0; all the same for temporal.
     """
@@ -38,7 +38,9 @@ def prepared_ratings(dataset: str, split: str, seed: int) -> dict[str, Path]:
         folder.mkdir(parents=True)
         data = real_data()
         assert data is not None
-        source, films = {"ml_100k": _ml_100k, "ml_latest_small": _latest_small}[dataset](data)
+        source, films = _latest_small(data) if dataset == "ml_latest_small" else _ml_100k(data)
+        if percent := dataset.partition("ml_100k_")[2]:
+            source = _earliest(source, int(percent), folder / "raw")
         valid_share, test_share = SHARES[split]
         settings: dict[str, Any] = {
             "splits": [split],
@@ -82,6 +84,15 @@ def _ml_100k(data: Path) -> tuple[Path, dict[str, int]]:
             if key in known:
                 films[row["item_id:token"]] = known[key]
     return source, films
+
+
+def _earliest(source: Path, percent: int, folder: Path) -> Path:
+    """A copy of the files with the earliest ratings alone."""
+    shutil.copytree(source, folder)
+    head, *ratings = (source / "ml-100k.inter").read_text(encoding="utf-8").splitlines(keepends=True)
+    ratings.sort(key=lambda line: float(line.split("\t")[3]))
+    (folder / "ml-100k.inter").write_text("".join([head, *ratings[: len(ratings) * percent // 100]]), encoding="utf-8")
+    return folder
 
 
 def _latest_small(data: Path) -> tuple[Path, dict[str, int]]:

@@ -55,7 +55,13 @@ METRICS = ("rmse", "mae", "known_users_rmse", "new_users_rmse", "warm_items_rmse
 def main(argv: Sequence[str] = ()) -> None:
     """Trains what is missing and prints the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.rating_quality", description=__doc__)
-    parser.add_argument("datasets", nargs="*", metavar="DATASET", help="ml_100k, ml_latest_small", default=["ml_100k"])
+    parser.add_argument(
+        "datasets",
+        nargs="*",
+        metavar="DATASET",
+        help="ml_100k, ml_100k_60 (its first 60 %%), ml_latest_small",
+        default=["ml_100k"],
+    )
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", default=list(SPLITS), help=", ".join(SPLITS))
     parser.add_argument("--rows", nargs="+", metavar="ROW", default=list(ROWS), help=", ".join(ROWS))
     parser.add_argument("--seeds", type=int, default=3)
