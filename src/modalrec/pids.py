@@ -1,5 +1,6 @@
-"""Processes by their numbers, which are used again: one is told from another by when it started."""
+"""Processes by their numbers, which are used again: one is told from another by its start, or what it writes to."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,3 +14,12 @@ def start_time(pid: int) -> str | None:
     except OSError:
         return None
     return None if gone else fields[19]
+
+
+def writers(path: Path) -> list[int]:
+    """The processes whose standard output is a file, which a child has from its parent."""
+    found: list[int] = []
+    for place in Path("/proc").glob("[0-9]*/fd/1"):
+        with contextlib.suppress(OSError):  # it is gone, or somebody else's
+            found += [int(place.parts[2])] if place.samefile(path) else []
+    return found

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from modalrec.stages import load_stage
+from modalrec.tuning.build import list_field
 from modalrec.tuning.fields import EPOCH, QUANTIZED, printed
 from tests.cli.conftest import Cli
 from tests.pipelines.test_session import clicks
-from tests.tuning.small import BOWL, document, training
+from tests.tuning.small import BOWL, changed, document, training
 
 
 @pytest.fixture
@@ -83,6 +84,39 @@ def test_what_is_wrong_is_one_message(cli: Cli, tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(document(BOWL)))
     assert "write list lengths with commas" in cli("tune", file, "--out", tmp_path / "out", "--evaluate", "ten")[2]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_search_that_fails_still_tells_what_it_found(cli: Cli, tmp_path: Path) -> None:
+    file, out = tmp_path / "small.yaml", tmp_path / "out"
+    code_of_trial = "print('score=0.5') if x == 1 else sys.exit('error: x is bad')"
+    made = document(code_of_trial, [list_field("x", [1, 2, 3])], algorithm="grid", trials=3)
+    file.write_text(yaml.safe_dump(changed(made, "spec", "maxFailedTrialCount", to=2)))
+    code, _, err = cli("tune", file, "--out", out)
+    assert (code, "2 trials have failed" in err) == (6, True)
+    results = json.loads((out / "results.json").read_text())
+    assert sum(row["error"] == "x is bad" for row in results["trials"]) == 2
+    assert "x is bad" in (out / "report.html").read_text()
+
+
+def test_a_last_training_that_was_interrupted_goes_on(
+    cli: Cli, sessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "training.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(training(trials=1)))
+    given = ("tune", file, "--dataset", sessions, "--out", out, "--evaluate", "1")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("modalrec.cli.stages.remove", killed)  # the model is made, its checkpoints are still there
+        assert cli(*given)[0] != 0
+    kept = out / "final" / "model.checkpoints"
+    assert kept.is_dir()
+    code, _, err = cli(*given)
+    assert code == 0, err
+    assert "resuming at epoch" in err
+    assert not kept.exists()
 
 
 def test_a_parameter_space_becomes_a_file_that_tune_reads(cli: Cli, tmp_path: Path) -> None:

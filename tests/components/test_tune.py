@@ -1,6 +1,7 @@
 """The component `tune`: which experiment it takes, what it makes of it, and where it runs it."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 
 from components.tune import search
 from components.tune.component import tune
-from modalrec.config import dump, load_preset, resolve
+from modalrec.config import PRESETS, dump, load_preset, parse_assignments, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import load_stage
 from modalrec.stages.configure import configure
 from modalrec.tuning.experiment import load_experiment
 from modalrec.tuning.recipe import Pod, around, fitting_experiment
+from modalrec.tuning.template import PLACEHOLDER
 from modalrec.tuning.webhook import LONGEST_NAME
 from pipelines import session_tuned
 
@@ -21,7 +23,7 @@ STAGES = session_tuned.STAGES
 
 
 def finetune(*layers: dict[str, Any], preset: str = "session") -> dict[str, Any]:
-    return dump(resolve(load_stage("finetune")[1], load_preset(preset)["finetune"], *layers))
+    return dump(resolve(load_stage("finetune")[1], load_preset(preset).get("finetune") or {}, *layers))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,23 @@ def test_the_recipes_settings_are_those_of_every_trial() -> None:
     assert again.name == made.name, "a step that is tried again finds its experiment"
     other = around(space, config, {"dataset": "s3://b/e", "checkpoints": "s3://b/c"}, trials=4, parallel=9, pod=pod)
     assert other.name != made.name
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in sorted(PRESETS.glob("*.yaml"))])
+def test_all_settings_of_a_recipe_come_through_katibs_shell(preset: str) -> None:
+    """Katib gives the words with spaces between to `sh -c`: what is one word here must be one there."""
+    config = finetune(preset=preset)
+    try:
+        space = fitting_experiment(search.EXPERIMENTS, config)
+    except ConfigError:
+        pytest.skip(f"no experiment for {config['recommender']['name']}")
+    made = around(space, config, {"dataset": "s3://b/d", "checkpoints": "s3://b/c"}, trials=2)
+    words = [word for word in made.template.words() if PLACEHOLDER.search(word) is None]
+    line = " ".join(("printf", "%s\\\\n", *words))
+    said = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == words
+    given = parse_assignments(word.removeprefix("--set=") for word in said if word.startswith("--set="))
+    assert finetune(given, preset=preset) == config
 
 
 def test_a_pretrained_recommender_stays_as_it_is() -> None:

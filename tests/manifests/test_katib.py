@@ -1,5 +1,6 @@
 """The Experiments of the project: each is read, checked, and asks for what this release has."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,14 @@ def test_every_model_of_the_search_is_one_that_the_stage_takes(experiment: Exper
             command = experiment.template.command({**least, parameter.name: text}, "trial")
             assert command.stage is not None
             resolve(load_stage(command.stage)[1], command.settings())
+
+
+def test_a_trial_comes_through_katibs_shell(experiment: Experiment) -> None:
+    """Katib joins the words with spaces and gives them to `sh -c`, behind which its collector listens."""
+    words = experiment.template.command(corner(experiment, 0), "trial").words
+    line = " ".join(("printf", "%s\\\\n", *words))
+    said = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == list(words)
 
 
 def test_mp4sr_has_the_published_grid_without_its_learning_rate_of_zero() -> None:

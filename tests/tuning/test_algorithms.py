@@ -46,6 +46,19 @@ def test_an_algorithm_stays_in_the_space_and_repeats_itself(name: str) -> None:
     assert len({tuple(trial.items()) for trial in chosen}) > 3
 
 
+@pytest.mark.parametrize("name", ["cmaes", "sobol"])
+def test_words_and_first_trials_are_drawn_anew_for_every_trial(name: str) -> None:
+    """These two leave words to chance, and numbers too while no trial has succeeded."""
+    assert len({trial["word"] for trial in drawn(name, 12)}) == 2
+    given = experiment(algorithm=name)
+    study = optuna.create_study(direction="maximize")
+    found = []
+    for number in range(3):  # three at a time, none has ended
+        study.sampler = make_sampler(given, number, 0)
+        found.append(tuple(study.ask({p.name: p.distribution() for p in given.parameters}).params.items()))
+    assert len(set(found)) == 3
+
+
 def test_a_grid_has_every_point_once_in_an_order_of_its_seed() -> None:
     given = experiment(algorithm="grid")
     points = [grid_point(given, place, seed=0) for place in range(21 * 8 * 2 + 1)]

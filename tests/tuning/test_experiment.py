@@ -138,6 +138,17 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str]] = [
     ((*SPEC, "metricsCollectorSpec", "collector", "kind"), "TensorFlowEvent", "'TensorFlowEvent' cannot be read here"),
     ((*SPEC, "metricsCollectorSpec", "source"), {"filter": {"metricsFormat": ["(a"]}}, "is no regular expression"),
     ((*SPEC, "metricsCollectorSpec", "source"), {"filter": {"metricsFormat": ["(a)"]}}, "needs two groups"),
+    (
+        (*SPEC, "metricsCollectorSpec", "source"),
+        {"filter": {"metricsFormat": ["(a)=(b);"]}},
+        "a semicolon, where Katib takes it apart",
+    ),
+    (
+        (*SPEC, "metricsCollectorSpec", "source"),
+        {"filter": {"metricsFormat": [r"(a)=(?!-)(b)"]}},
+        "looks around or back, which Go's",
+    ),
+    ((*SPEC, "metricsCollectorSpec", "source"), {"filter": {"metricsFormat": [r"(a)=\1(b)"]}}, "looks around or back"),
 ]
 
 
@@ -168,10 +179,11 @@ def test_a_file_collector_needs_an_absolute_path_and_a_format(place: dict[str, s
 
 def test_a_filter_goes_with_texts_alone() -> None:
     place = {"path": "/metrics.json", "kind": "File", "format": "JSON"}
-    source = {"fileSystemPath": place, "filter": {"metricsFormat": ["(a)=(b)"]}}
-    given = {"collector": {"kind": "File"}, "source": source}
-    with pytest.raises(ConfigError, match="goes with TEXT alone"):
-        read_experiment(changed(document(), "spec", "metricsCollectorSpec", to=given), "small.yaml")
+    for formats in (["(a)=(b)"], []):
+        source = {"fileSystemPath": place, "filter": {"metricsFormat": formats}}
+        given = {"collector": {"kind": "File"}, "source": source}
+        with pytest.raises(ConfigError, match="goes with TEXT alone"):
+            read_experiment(changed(document(), "spec", "metricsCollectorSpec", to=given), "small.yaml")
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -216,6 +228,22 @@ def test_settings_that_the_stage_does_not_know_are_refused(old: str, new: str, t
     container(given)["args"] = [word.replace(old, new) for word in container(given)["args"]]
     with pytest.raises(ConfigError, match=told):
         read_experiment(given, "training.yaml")
+
+
+@pytest.mark.parametrize(
+    "word", ['--set=training={"epochs": 2}', "--set=monitor='mrr_20'", "--set=seed=$HOME", "--x=a;b"]
+)
+def test_a_word_that_katibs_shell_would_change_is_refused(word: str) -> None:
+    given = training()
+    container(given)["args"].append(word)
+    with pytest.raises(ConfigError, match=r"would not come through Katib.*--set=a\.b=1"):
+        read_experiment(given, "training.yaml")
+
+
+def test_a_folder_may_be_called_as_it_likes() -> None:
+    given = training()
+    container(given)["args"][0] = "--dataset=my data/it's"
+    assert read_experiment(given, "training.yaml").template.unfilled().options()[0] == ("dataset", "my data/it's")
 
 
 def test_a_value_that_the_stage_refuses_is_found_before_any_trial() -> None:

@@ -14,7 +14,7 @@ from modalrec.errors import ConfigError, TrainingError, UpstreamError
 from modalrec.run import Run
 from modalrec.testing.faults import running
 from modalrec.tuning.experiment import read_experiment
-from modalrec.tuning.katib import Cluster, on_cluster, trial_rows
+from modalrec.tuning.katib import RETRIES, Cluster, on_cluster, trial_rows
 from tests.tuning.small import container, training
 
 QUIET = Run("tune", quiet=True)
@@ -56,6 +56,7 @@ class Api(BaseHTTPRequestHandler):
     forbidden = False
     looks = 0
     labels = ""
+    away = 0
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -82,6 +83,10 @@ class Api(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
+        if Api.away:
+            Api.away -= 1
+            self.answer({"message": "etcdserver: request timed out"}, 503)
+            return
         if url.path == f"{BASE}/trials":
             Api.labels = parse_qs(url.query)["labelSelector"][0]
             self.answer({"items": TRIALS})
@@ -94,7 +99,7 @@ class Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    Api.experiment, Api.end, Api.forbidden, Api.looks = None, "Succeeded", False, 0
+    Api.experiment, Api.end, Api.forbidden, Api.looks, Api.away = None, "Succeeded", False, 0, 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     with running(server):
         config = {
@@ -157,6 +162,16 @@ def test_a_refusal_and_silence_are_told(cluster: Cluster, monkeypatch: pytest.Mo
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere")
     with pytest.raises(UpstreamError, match="no cluster is configured here"):
         cluster.run(document(), QUIET)
+
+
+def test_a_cluster_that_is_away_for_a_moment_ends_no_search(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modalrec.tuning.katib.RETRIES", RETRIES.new(backoff_factor=0))
+    Api.away = 4
+    assert len(cluster.run(document(), QUIET)) == 4
+    Api.experiment, Api.away = None, 50
+    with pytest.raises(UpstreamError, match=r"the cluster fails .*503"):
+        cluster.run(document(), QUIET)
+    assert Api.away == 50 - 7
 
 
 def test_places_settings_counts_and_image_go_into_the_file() -> None:

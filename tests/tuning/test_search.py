@@ -9,15 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
+from optuna.trial import TrialState
 
 from modalrec.errors import ArtifactError, ConfigError, TrainingError, UpstreamError
+from modalrec.pids import start_time
 from modalrec.run import Run
 from modalrec.tuning.build import list_field, number_field
 from modalrec.tuning.experiment import load_experiment, read_experiment
 from modalrec.tuning.results import best_of, rows, write_results
-from modalrec.tuning.search import Search
+from modalrec.tuning.search import Search, open_study
 from tests.tuning.small import BOWL, changed, container, document, experiment, training
 
 QUIET = Run("tune", quiet=True)
@@ -62,6 +65,12 @@ def test_failed_trials_count_and_are_shown_and_too_many_end_the_search(tmp_path:
         Search(given, tmp_path).run(QUIET)  # it does not try on
 
 
+def test_what_killed_a_trial_is_told(tmp_path: Path) -> None:
+    (found,) = search(tmp_path, "print('score=1', flush=True); os.kill(os.getpid(), 9)", trials=1)
+    assert (found["state"], found["value"]) == ("failed", None)
+    assert found["error"] == "killed by SIGKILL (out of memory?)"
+
+
 def test_a_trial_without_its_metric_has_failed(tmp_path: Path) -> None:
     code = "print('score=nan' if n % 2 else 'score=0.5')"
     found = search(tmp_path, code, algorithm="random")
@@ -75,6 +84,19 @@ def test_a_trial_without_its_metric_has_failed(tmp_path: Path) -> None:
 def test_the_goal_ends_a_search(tmp_path: Path) -> None:
     given = read_experiment(changed(document("print('score=0.5')"), "spec", "objective", "goal", to=0.5), "small.yaml")
     assert len(rows(Search(given, tmp_path).run(QUIET))) == 1
+
+
+def test_the_goal_counts_before_the_failures(tmp_path: Path) -> None:
+    """As in Katib, which looks at the goal first."""
+    code = "print('score=0.5') if x == 1 else sys.exit(1)"
+    made = document(code, fields=[list_field("x", [1, 2])], algorithm="grid", trials=2, parallel=2)
+    made = changed(changed(made, "spec", "objective", "goal", to=0.5), "spec", "maxFailedTrialCount", to=1)
+    given = read_experiment(changed(made, "spec", "algorithm", to={"algorithmName": "grid"}), "small.yaml")
+    study = open_study(Search(given, tmp_path))
+    for x, state in (("1", TrialState.COMPLETE), ("2", TrialState.FAIL)):
+        parts = {"params": {"x": x}, "distributions": {"x": given.parameters[0].distribution()}}
+        study.add_trial(optuna.create_trial(state=state, value=0.5 if x == "1" else None, **parts))
+    assert len(rows(Search(given, tmp_path).run(QUIET))) == 2
 
 
 def test_a_grid_ends_when_it_is_done(tmp_path: Path) -> None:
@@ -152,9 +174,11 @@ print('score=1')
 """
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interrupted_search_leaves_no_process_and_goes_on_with_the_same_parameters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """What is killed cannot end its trials; they would hold their checkpoints, and the second beginning would fail."""
     started, out, file = tmp_path / "started", tmp_path / "out", tmp_path / "small.yaml"
     started.mkdir()
     file.write_text(yaml.safe_dump(document(SLOW)))
@@ -165,14 +189,53 @@ def test_an_interrupted_search_leaves_no_process_and_goes_on_with_the_same_param
         while len(list(started.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         trials = [int(path.name) for path in started.iterdir()]
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.wait(60)
     assert len(trials) == 2
-    assert not any(Path(f"/proc/{number}").exists() for number in trials)
+    assert sum(start_time(each) is not None for each in trials) == (2 if number == signal.SIGKILL else 0)
     found = rows(Search(load_experiment(file), out, trials=2, parallel=2).run(Run("tune")))
+    assert not any(start_time(each) for each in trials)
     assert "trial 0 was interrupted and begins again" in capsys.readouterr().err
     assert [row["state"] for row in found] == ["succeeded"] * 2, "interrupted trials are not among them"
     assert len({json.dumps(row["parameters"]) for row in found}) == 2
+
+
+@pytest.mark.parametrize("moment", ["asked", "chosen again", "given up"])
+def test_no_point_of_a_grid_is_lost_or_taken_twice_whenever_it_is_killed(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = [list_field("x", [1, 2, 3, 4])]
+    given = experiment("print(f'score={x}')", fields=fields, algorithm="grid", trials=4)
+    search = Search(given, tmp_path)
+    rows(Search(given, tmp_path, trials=1).run(QUIET))
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    storage = "optuna.storages._cached_storage._CachedStorage"
+    again = {"chosen again": [f"{storage}.set_trial_user_attr"], "given up": [f"{storage}.set_trial_state_values"]}
+    for method in ("optuna.trial.Trial._suggest", *again.get(moment, [])):  # first: it has no parameter yet
+        with monkeypatch.context() as patch:
+            patch.setattr(method, killed)
+            with pytest.raises(KeyboardInterrupt):
+                search.run(QUIET)
+    found = rows(search.run(QUIET))
+    assert sorted(row["value"] for row in found) == [1, 2, 3, 4]
+
+
+def test_trials_with_the_same_parameters_have_checkpoints_of_their_own(tmp_path: Path) -> None:
+    search = Search(experiment(), tmp_path)
+    first = search.checkpoints({"x": "1"})
+    second = search.checkpoints({"x": "1"}, [first])
+    assert first == search.checkpoints({"x": "1"}, [second]), "the second beginning finds those of the first"
+    assert len({first, second, search.checkpoints({"x": "1"}, [first, second]), search.checkpoints({"x": "2"})}) == 4
+
+
+def test_a_study_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    search(tmp_path, trials=1)
+    (tmp_path / "study.db").write_bytes(b"x" * 5_000)
+    with pytest.raises(ArtifactError, match=r"study.db: not a study that can be read .*give another --out"):
+        search(tmp_path, trials=2)
 
 
 def test_two_searches_in_one_folder_are_refused(tmp_path: Path) -> None:

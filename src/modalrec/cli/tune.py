@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -99,6 +99,10 @@ def _tune(file: Path, out: Path, options: Mapping[str, Any]) -> None:
     from modalrec.tuning.results import rows, write_results
     from modalrec.tuning.tracking import tracked
 
+    def tell(listed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        write_report(out, experiment, listed)
+        return write_results(out, experiment, listed, options["set"])
+
     experiment = load_experiment(file)
     run = Run("tune", seed=options["seed"], quiet=options["quiet"])
     places = {edge: options[edge] for edge in INPUTS if options[edge]}
@@ -111,14 +115,17 @@ def _tune(file: Path, out: Path, options: Mapping[str, Any]) -> None:
         document = on_cluster(experiment, places=places, assignments=options["set"], **chosen)
         listed = tracked(experiment, lambda: Cluster(options["namespace"]).run(document, run), run)
     else:
-        from modalrec.tuning.search import Search
+        from modalrec.tuning.search import Search, open_study
 
         parallel = options["parallel"] or min(experiment.parallel, len(os.sched_getaffinity(0)))
         search = Search(experiment, out, places, options["set"], options["trials"], parallel, options["seed"])
         search.check()
-        listed = tracked(experiment, lambda: rows(search.run(run)), run)
-    best = write_results(out, experiment, listed, options["set"])
-    write_report(out, experiment, listed)
+        try:
+            listed = tracked(experiment, lambda: rows(search.run(run)), run)
+        except TrainingError:  # too many have failed; the others have not
+            tell(rows(open_study(search)))
+            raise
+    best = tell(listed)
     if best is None:
         raise TrainingError(f"{file}: no trial has succeeded; {out / 'results.json'} has their errors")
     run.say(f"best of {len(listed)}: trial {best['trial']}; see {out / 'best.yaml'} and {out / 'report.html'}")
@@ -144,8 +151,9 @@ def _evaluate(
         "quiet": options["quiet"],
     }
     folder = out / "final"
-    remove(str(folder))
     model, evaluation = str(folder / "model"), str(folder / "evaluation")
+    for place in (model, evaluation):  # checkpoints stay: one that was interrupted goes on
+        remove(place)
     inputs = {name: dict.fromkeys((*STAGES[name].inputs, *STAGES[name].optional)) for name in ("finetune", "evaluate")}
     given = {name: {edge: places.get(edge) for edge in edges} for name, edges in inputs.items()}
     run_stage(

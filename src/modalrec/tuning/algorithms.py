@@ -131,25 +131,30 @@ def make_sampler(experiment: "Experiment", number: int, seed: int) -> BaseSample
 
     Args:
         experiment: The experiment.
-        number: The trial's number in the study.
+        number: How many trials have begun before.
         seed: Used where the experiment sets no `random_state`.
     """
     given = experiment.settings
     seed = int(given.get("random_state", seed))
     own = (seed * 1_000_003 + number) % 2**32  # another one for each trial
+    words = optuna.samplers.RandomSampler(seed=own)  # which cmaes and sobol leave to chance, and their first trials
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if experiment.algorithm in ("tpe", "multivariate-tpe"):
             return optuna.samplers.TPESampler(seed=own, **_tpe(experiment.algorithm, given))
         if experiment.algorithm == "cmaes":
             sigma = float(given["sigma"]) if "sigma" in given else None
-            return optuna.samplers.CmaEsSampler(seed=seed, sigma0=sigma, warn_independent_sampling=False)
+            return optuna.samplers.CmaEsSampler(
+                seed=seed, sigma0=sigma, independent_sampler=words, warn_independent_sampling=False
+            )
         if experiment.algorithm == "sobol":
-            return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+            return optuna.samplers.QMCSampler(
+                seed=seed, scramble=True, independent_sampler=words, warn_independent_sampling=False
+            )
         if experiment.algorithm == "bayesianoptimization":
             first = int(given.get("n_initial_points", 10))
             return optuna.samplers.GPSampler(seed=own, n_startup_trials=first, warn_independent_sampling=False)
-        return optuna.samplers.RandomSampler(seed=own)
+        return words
 
 
 def grid_point(experiment: "Experiment", place: int, seed: int) -> dict[str, Any] | None:

@@ -1,14 +1,15 @@
 """What the trial's command would refuse, or not say: every parameter is a field, every metric is printed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+from modalrec.artifacts.s3 import SCHEME
 from modalrec.config import Config, resolve
 from modalrec.errors import ConfigError
 from modalrec.plugins import discover
-from modalrec.stages import STAGES, load_stage
+from modalrec.stages import EDGES, STAGES, load_stage
 from modalrec.stages._train_config import RANKED, SAID, TrainConfig
-from modalrec.tuning.template import PLACEHOLDER, Command
+from modalrec.tuning.template import PLACEHOLDER, UNTOUCHED, Command
 
 if TYPE_CHECKING:
     from modalrec.tuning.experiment import Experiment
@@ -18,6 +19,9 @@ EPOCH = "best_epoch"
 
 QUANTIZED = {"collisions", "nearest_collisions", "held_out_relative_reconstruction_error"}
 """What `quantize` prints whatever it trains; the last one after each epoch too."""
+
+PLACES = {*EDGES, "checkpoints"}
+"""Options that name a folder or an address."""
 
 RATED = {"neg_rmse"}
 """What is measured of ratings, and of clicks is not."""
@@ -36,10 +40,9 @@ def check_fields(experiment: "Experiment") -> Iterator[str]:
         yield from _edges(first, stage)
         yield from _names(experiment)
         number = max(len(parameter.corners()) for parameter in experiment.parameters)
-        configs = []
-        for place in range(number):
-            command = experiment.template.command(corner(experiment, place), "trial")
-            configs.append(resolve(load_stage(stage)[1], command.settings(), where=stage))
+        commands = [experiment.template.command(corner(experiment, place), "trial") for place in range(number)]
+        yield from _words(commands)
+        configs = [resolve(load_stage(stage)[1], command.settings(), where=stage) for command in commands]
     except ConfigError as error:
         yield from str(error).splitlines()
         return
@@ -72,6 +75,18 @@ def _edges(command: Command, stage: str) -> Iterator[str]:
     for edge in (*spec.inputs, *spec.outputs):
         if edge not in given:
             yield f"command: `{stage}` needs --{edge}"
+
+
+def _words(commands: Sequence[Command]) -> Iterator[str]:
+    """Of folders nothing is asked: what reads them runs here, without a shell."""
+    given = [(name, place) for command in commands for name, place in command.options()]
+    here = {f"--{name}={place}" for name, place in given if name in PLACES and not place.startswith(SCHEME)}
+    for word in dict.fromkeys(word for command in commands for word in command.words):
+        if word not in here and not UNTOUCHED.fullmatch(word):
+            yield (
+                f"command: {word!r} would not come through Katib, which gives a shell the words with spaces between; "
+                "leave out spaces, quotes and signs, and set a field at a time, as --set=a.b=1"
+            )
 
 
 def _names(experiment: "Experiment") -> Iterator[str]:

@@ -23,6 +23,15 @@ POLL_SECONDS = 10.0
 UNAVAILABLE = "unavailable"
 """What Katib reports for a metric that a trial has not printed."""
 
+RETRIES = urllib3.Retry(
+    total=6,
+    backoff_factor=1,
+    status_forcelist=(429, 500, 502, 503, 504),
+    raise_on_status=False,
+    respect_retry_after_header=False,
+)
+"""A cluster's API is away for moments, and a search takes days; what creates something is sent once."""
+
 STATES = {"Succeeded": "succeeded", "EarlyStopped": "ended early", "Failed": "failed", "Killed": "failed"}
 STATES["MetricsUnavailable"] = "failed"
 
@@ -154,9 +163,15 @@ class Cluster:
                 raise UpstreamError(
                     f"{plural}: not found ({said}); is Katib installed, and the namespace right?"
                 ) from None
+            if error.status == 429 or (error.status or 0) >= 500:
+                raise UpstreamError(
+                    f"the cluster fails ({said}); the same command goes on where it is up again"
+                ) from None
             raise ConfigError(f"the cluster refuses the request ({said}); correct the experiment") from None
         except urllib3.exceptions.HTTPError as error:
-            raise UpstreamError(f"the cluster does not answer ({error}); check `kubectl cluster-info`") from None
+            raise UpstreamError(
+                f"the cluster does not answer ({error}); check `kubectl cluster-info`, and run it again"
+            ) from None
 
 
 class _Exists(Exception):
@@ -168,6 +183,7 @@ def _connection() -> Any:
     from kubernetes import client, config
 
     configuration = client.Configuration()
+    configuration.retries = RETRIES
     try:
         config.load_incluster_config(configuration)
     except config.ConfigException:

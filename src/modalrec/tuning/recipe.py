@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from modalrec.artifacts.files import sha256_json
-from modalrec.config import parse_assignments
+from modalrec.config import flatten, parse_assignments
 from modalrec.errors import ConfigError
 from modalrec.tuning.experiment import Experiment, load_experiment, read_experiment
 from modalrec.tuning.fields import EPOCH, corner
@@ -135,7 +137,7 @@ def around(
     container["args"] = [
         *(f"--{edge}={place}" for edge, place in places.items()),
         "--model=/tmp/model",
-        *(f"--set={key}={json.dumps(value)}" for key, value in config.items()),
+        *(f"--set={path}={_plain(value)}" for path, value in flatten(config).items()),
         *searched,
     ]
     if pod is not None:
@@ -143,6 +145,15 @@ def around(
     digest = sha256_json(document)[:8]
     document["metadata"] = {"name": f"{experiment.name[: LONGEST_NAME - 9]}-{digest}"}
     return read_experiment(document, experiment.name)
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML without spaces and quotes, which Katib would lose (`template.UNTOUCHED`)."""
+    if isinstance(value, list):
+        return f"[{','.join(_plain(each) for each in value)}]"
+    if isinstance(value, str):
+        return (value if yaml.safe_load(value) == value else json.dumps(value)) if value else "!!str"
+    return json.dumps(value)
 
 
 def _container(template: Mapping[str, Any], name: str) -> dict[str, Any]:

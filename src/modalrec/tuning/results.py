@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from modalrec.artifacts.files import write_bytes, write_json
 from modalrec.tuning.experiment import Experiment
 
-ASSIGNMENTS, METRICS, SECONDS, ERROR, INTERRUPTED = "assignments", "metrics", "seconds", "error", "interrupted"
-"""What the study remembers of a trial besides Optuna's own."""
+ASSIGNMENTS, METRICS, SECONDS, ERROR = "assignments", "metrics", "seconds", "error"
+INTERRUPTED, AGAIN = "interrupted", "again"
+"""What the study remembers of a trial besides Optuna's own; `again` is which trial it is the second beginning of."""
 
 RESULTS = "results.json"
 BEST = "best.yaml"

@@ -5,16 +5,19 @@ the same command: what was running then runs again with the same parameters, fro
 """
 
 import fcntl
+import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DatabaseError
 
 from modalrec.artifacts.files import sha256_json
 from modalrec.artifacts.s3 import SCHEME
@@ -25,13 +28,12 @@ from modalrec.stages import EDGES, load_stage
 from modalrec.tuning.algorithms import fixed, grid_point, make_pruner, make_sampler
 from modalrec.tuning.experiment import Experiment
 from modalrec.tuning.fields import corner
-from modalrec.tuning.results import ASSIGNMENTS, ERROR, INTERRUPTED, METRICS, SECONDS, counted, failed
+from modalrec.tuning.results import AGAIN, ASSIGNMENTS, ERROR, INTERRUPTED, METRICS, SECONDS, counted, failed
 from modalrec.tuning.stopping import make_stopping
 from modalrec.tuning.template import Command
-from modalrec.tuning.trial import LOG, TrialProcess
+from modalrec.tuning.trial import LOG, POLL_SECONDS, TrialProcess, stop_left
 
 STUDY = "study.db"
-POLL_SECONDS = 0.1
 EDITABLE = ("maxTrialCount", "maxFailedTrialCount", "parallelTrialCount")
 """What of an Experiment may change while it goes on; the same as in Katib."""
 
@@ -58,20 +60,24 @@ class Search:
     parallel: int = 1
     seed: int = 0
 
-    def command(self, assignments: Mapping[str, str], folder: Path) -> Command:
-        """The command of a trial: the template's, with this search's places.
-
-        What a trial makes goes into its folder, checkpoints into one that belongs to the parameters.
-        """
+    def command(self, assignments: Mapping[str, str], folder: Path, checkpoints: Path) -> Command:
+        """The command of a trial: the template's, with this search's places; what it makes goes into its folder."""
         command = self.experiment.template.command(assignments, folder.name)
         known = {name for name, _ in command.options()}
         outputs = {edge: str(folder / edge) for edge in command.outputs if edge in known}
-        kept = {"checkpoints": str(self.checkpoints(assignments))} if "checkpoints" in known else {}
+        kept = {"checkpoints": str(checkpoints)} if "checkpoints" in known else {}
         return command.with_places({**outputs, **kept, **self.places}).adding(self.assignments)
 
-    def checkpoints(self, assignments: Mapping[str, str]) -> Path:
-        """Where the checkpoints of a trial with these parameters are."""
-        return self.folder / "checkpoints" / sha256_json(dict(assignments))[:16]
+    def checkpoints(self, assignments: Mapping[str, str], taken: Collection[Path] = ()) -> Path:
+        """Where a trial with these parameters keeps its checkpoints, for itself or for its second beginning.
+
+        Args:
+            assignments: From parameter to its text.
+            taken: Where others that run now have theirs; one of them may have drawn the same parameters.
+        """
+        place = self.folder / "checkpoints" / sha256_json(dict(assignments))[:16]
+        places = (place if number == 1 else place.with_name(f"{place.name}-{number}") for number in itertools.count(1))
+        return next(each for each in places if each not in taken)
 
     def check(self) -> None:
         """Refuses what every trial would fail with.
@@ -79,7 +85,7 @@ class Search:
         Raises:
             ConfigError: An input is in a store that this machine does not know, or a setting is wrong.
         """
-        command = self.command(corner(self.experiment, 0), self.folder)
+        command = self.command(corner(self.experiment, 0), self.folder, self.folder)
         far = [f"--{name}" for name, value in command.options() if name in EDGES and value.startswith(SCHEME)]
         if far and not os.environ.get("AWS_ENDPOINT_URL"):
             raise ConfigError(
@@ -96,7 +102,7 @@ class Search:
             The study.
 
         Raises:
-            ArtifactError: The folder holds the study of another Experiment.
+            ArtifactError: The folder holds the study of another Experiment, or one that is damaged.
             TrainingError: As many trials have failed as end the search.
             UpstreamError: The command is no program here.
         """
@@ -127,13 +133,19 @@ def open_study(search: Search) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spec = {key: value for key, value in search.experiment.document["spec"].items() if key not in EDITABLE}
     identity = sha256_json({"spec": spec, "settings": list(search.assignments), "seed": search.seed})
-    study = optuna.create_study(
-        storage=f"sqlite:///{(search.folder / STUDY).absolute()}",
-        study_name=search.experiment.name,
-        direction="maximize" if search.experiment.objective.maximise else "minimize",
-        pruner=make_pruner(search.experiment),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{(search.folder / STUDY).absolute()}",
+            study_name=search.experiment.name,
+            direction="maximize" if search.experiment.objective.maximise else "minimize",
+            pruner=make_pruner(search.experiment),
+            load_if_exists=True,
+        )
+    except (DatabaseError, StorageInternalError) as error:
+        said = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{search.folder / STUDY}: not a study that can be read ({said}); give another --out"
+        ) from None
     known = study.user_attrs.setdefault("identity", identity) if study.trials else identity
     if known != identity:
         raise ArtifactError(
@@ -145,11 +157,12 @@ def open_study(search: Search) -> optuna.Study:
 
 @dataclass
 class _Running:
-    """A trial at work: Optuna's, the process, and what medianstop wanted of it when it started."""
+    """A trial at work: Optuna's, the process, its checkpoints, and what medianstop wanted of it when it started."""
 
     trial: optuna.Trial
     assignments: dict[str, str]
     process: TrialProcess
+    checkpoints: Path
     threshold: float | None
     seen: int = 0
 
@@ -181,15 +194,29 @@ class _Loop:
                 each.process.stop()
 
     def _take_up(self) -> None:
-        """Trials that were running when an earlier run was interrupted begin again."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        """Trials that were running when an earlier run was interrupted begin again, each once.
+
+        What is chosen again is written down before it is given up, so that this may be interrupted too.
+        """
+        known = self.study.get_trials(deepcopy=False)
+        chosen = {trial.user_attrs.get(AGAIN) for trial in known}
+        for trial in known:
+            if trial.state != TrialState.RUNNING:
+                continue
+            stop_left(self.search.folder / trial_folder(trial.number))
+            if trial.number not in chosen:
+                given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+                self.study.enqueue_trial(given, user_attrs={AGAIN: trial.number})
             self.study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
             self.study.tell(trial.number, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params)
             self.run_.say(f"trial {trial.number} was interrupted and begins again")
 
     def _finished(self) -> bool:
         done, enough = counted(self.study), self.search.trials or self.experiment.max_trials
+        best = _best(self.study)
+        if best is not None and self.experiment.objective.reached(best.values[0]):
+            self.run_.say(f"the goal {self.experiment.objective.goal:g} is reached")
+            return True
         bad = [trial for trial in done if failed(trial)]
         most = self.experiment.max_failed
         if bad and most is not None and len(bad) >= most:
@@ -199,10 +226,6 @@ class _Loop:
                 f"{last.number}: {last.user_attrs.get(ERROR, '')}\n"
                 f"Its log: {self.search.folder / trial_folder(last.number) / LOG}; correct the cause and run it again"
             )
-        best = _best(self.study)
-        if best is not None and self.experiment.objective.reached(best.values[0]):
-            self.run_.say(f"the goal {self.experiment.objective.goal:g} is reached")
-            return True
         return not self.running and (self.exhausted or (enough is not None and len(done) >= enough))
 
     def _may_start(self) -> bool:
@@ -212,14 +235,14 @@ class _Loop:
 
     def _start(self) -> None:
         known = self.study.get_trials(deepcopy=False)
+        begun = sum(not trial.user_attrs.get(INTERRUPTED) for trial in known)
         if self.experiment.algorithm == "grid" and not any(trial.state == TrialState.WAITING for trial in known):
-            begun = sum(not trial.user_attrs.get(INTERRUPTED) for trial in known)
             point = grid_point(self.experiment, begun, self.search.seed)
             if point is None:
                 self.exhausted = True
                 return
             self.study.enqueue_trial(point)
-        self.study.sampler = make_sampler(self.experiment, len(known), self.search.seed)
+        self.study.sampler = make_sampler(self.experiment, begun, self.search.seed)
         constant = fixed(self.experiment)
         drawn = {p.name: p for p in self.experiment.parameters if p.name not in constant}
         trial = self.study.ask({name: parameter.distribution() for name, parameter in drawn.items()})
@@ -227,14 +250,15 @@ class _Loop:
         trial.set_user_attr(ASSIGNMENTS, assignments)
         folder = self.search.folder / trial_folder(trial.number)
         shutil.rmtree(folder, ignore_errors=True)
+        checkpoints = self.search.checkpoints(assignments, [each.checkpoints for each in self.running])
         process = TrialProcess(
-            self.search.command(assignments, folder),
+            self.search.command(assignments, folder, checkpoints),
             folder,
             self.experiment.collector,
             self.experiment.objective.metrics,
         )
         threshold = self.stopping.threshold() if self.stopping else None
-        self.running.append(_Running(trial, assignments, process, threshold))
+        self.running.append(_Running(trial, assignments, process, checkpoints, threshold))
 
     def _watch(self, each: _Running) -> None:
         try:
@@ -257,7 +281,7 @@ class _Loop:
             self._teach(values)
             self._end(each, TrialState.COMPLETE, value=value)
         else:
-            said = f"it printed no {self.experiment.objective.metric}" if code == 0 else each.process.error()
+            said = f"it printed no {self.experiment.objective.metric}" if code == 0 else each.process.error(code)
             self._end(each, TrialState.FAIL, said or f"exit code {code}")
 
     def _stops(self, each: _Running, values: Sequence[float]) -> bool:
@@ -275,7 +299,7 @@ class _Loop:
         if error:
             each.trial.set_user_attr(ERROR, error)
         self.study.tell(each.trial, value, state)
-        for left in (*self._made(each), self.search.checkpoints(each.assignments)):
+        for left in (*self._made(each), each.checkpoints):
             shutil.rmtree(left, ignore_errors=True)
         self._show(each, state, error, value)
 

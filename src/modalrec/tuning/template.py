@@ -19,6 +19,10 @@ METADATA = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotatio
 
 PROGRAM = "modalrec"
 
+UNTOUCHED = re.compile(r"[\w@%+=:,./\[\]{}!-]+")
+"""A word that a shell leaves as it is. Katib writes the command as one line, its words with spaces between them, for
+`sh -c`: its collector reads what is redirected there (`wrapWorkerContainer` of Katib 0.19)."""
+
 
 @dataclass(frozen=True)
 class Template:

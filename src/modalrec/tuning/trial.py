@@ -1,5 +1,6 @@
 """One trial: the command in a process of its own, its output in a file, its metrics read while they come."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modalrec.errors import UpstreamError
+from modalrec.pids import writers
 from modalrec.stages.tracking import ADDRESS
 from modalrec.tuning.collector import Collector, Follower, Observation
 from modalrec.tuning.template import Command
 
 LOG = "log.txt"
 GRACE_SECONDS = 10.0
+POLL_SECONDS = 0.1
 TOLD = 5
 """Lines of a failed trial's log that stand for its error where it said none."""
 
@@ -77,11 +80,28 @@ class TrialProcess:
             except subprocess.TimeoutExpired:
                 continue
 
-    def error(self) -> str:
-        """What it said of its failure: its error lines, or else its last ones."""
+    def error(self, code: int) -> str:
+        """What it said of its failure: its error lines, or else its last ones; or what killed it."""
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}{' (out of memory?)' if code == -signal.SIGKILL else ''}"
         lines = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return "\n".join(told or [line for line in lines if line.strip()][-TOLD:])
+
+
+def stop_left(folder: Path) -> None:
+    """Ends a trial that has outlived its search, which was killed: it holds the checkpoints, and does the work twice.
+
+    Args:
+        folder: The trial's folder.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in writers(folder / LOG):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while writers(folder / LOG) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
 
 
 def environment() -> Mapping[str, str]:

@@ -21,6 +21,8 @@ from modalrec.tuning.template import METADATA, PLACEHOLDER, REFERENCE
 
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST_NAME = 40
+ONLY_PYTHON = re.compile(r"(?<!\\)\(\?(<?[=!]|P=|\(|>)|(?<!\\)(\\\\)*\\[1-9]")
+"""Lookaround, references back, conditions and atomic groups."""
 DEFAULTED = ("Job", "TrainJob", "TFJob", "PyTorchJob", "MPIJob", "XGBoostJob", "JAXJob")
 """Kinds whose conditions Katib knows; any other trial must say when it has succeeded and failed."""
 
@@ -169,7 +171,7 @@ def _collector(given: V1beta1MetricsCollectorSpec) -> Iterator[str]:
             yield f"{where}.source.fileSystemPath.path: {path!r} is not an absolute path"
         if form not in ("TEXT", "JSON"):
             yield f"{where}.source.fileSystemPath.format: {form!r} must be TEXT or JSON"
-        if form == "JSON" and formats:
+        if form == "JSON" and source and source.filter is not None:
             yield f"{where}.source.filter: goes with TEXT alone; leave it out for JSON"
     for pattern in formats:
         try:
@@ -177,5 +179,10 @@ def _collector(given: V1beta1MetricsCollectorSpec) -> Iterator[str]:
         except re.error as error:
             yield f"{where}.source.filter.metricsFormat: {pattern!r} is no regular expression ({error})"
             continue
+        told = f"{where}.source.filter.metricsFormat: {pattern!r}"
+        if ";" in pattern:
+            yield f"{told} has a semicolon, where Katib takes it apart; write \\x3b"
+        if ONLY_PYTHON.search(pattern):
+            yield f"{told} looks around or back, which Go's expressions cannot"
         if groups < 2:
-            yield f"{where}.source.filter.metricsFormat: {pattern!r} needs two groups, for name and value"
+            yield f"{told} needs two groups, for name and value"
