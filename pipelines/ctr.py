@@ -57,7 +57,8 @@ def pipeline(
     gpu = Accelerator(accelerator, accelerator_count, node_selector, tolerations, gpu_memory)
     config = on_cpu(configure(preset=preset, settings=settings, controls=controls, stages=STAGES)).outputs
     dataset = on_cpu(ingest(source=source, config=config["ingest"], seed=seed)).outputs["dataset"]
-    task = quantize(**embedded(dataset, config, seed, gpu), dataset=dataset, config=config["quantize"], seed=seed)
+    vectors = {"dataset": dataset, **embedded(dataset, config, seed, gpu)}
+    task = quantize(**vectors, config=config["quantize"], seed=seed)
     codes = on_gpu(task, gpu).outputs["codes"]
 
     def trained(name: str, title: str) -> Any:
@@ -67,7 +68,7 @@ def pipeline(
     model = trained("finetune", "finetune")
 
     def judge(**others: Any) -> None:
-        done = evaluate(dataset=dataset, model=model, codes=codes, **others, config=config["evaluate"], seed=seed)
+        done = evaluate(**vectors, model=model, codes=codes, **others, config=config["evaluate"], seed=seed)
         on_cpu(done).set_display_name("evaluate")
 
     with dsl.If(controls == True, name="with controls"):  # noqa: E712  (compiled, not evaluated here)

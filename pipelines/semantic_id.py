@@ -76,7 +76,7 @@ def pipeline(
     model = finetuned_with("finetune", "finetune", pretrained=pretrained)
 
     def judge(**others: Any) -> None:
-        inputs = {"dataset": dataset, "model": model, "codes": codes, "embeddings": embeddings, **others}
+        inputs = {**vectors, "model": model, "codes": codes, "embeddings": embeddings, **others}
         on_cpu(evaluate(**inputs, pretrained=pretrained, config=config["evaluate"], seed=seed)).set_display_name(
             "evaluate"
         )

@@ -88,7 +88,7 @@ def execute_search(
         trials = partial(_optuna, experiment, wanted["parallel"], seed, folder, run)
         listed = tracked(experiment, partial(_katib, experiment, run) if on_cluster else trials, run)
         best = write_results(Path(folder), experiment, listed)
-        write_report(Path(folder), experiment, listed)
+        write_report(Path(folder), experiment, listed, run)
         if best is None:
             raise TrainingError(f"{experiment.name}: no trial has succeeded; see the log of this step")
         log_metrics(metrics, {**best["metrics"], "trials": len(listed), "best_trial": best["trial"]})

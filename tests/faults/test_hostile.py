@@ -5,8 +5,6 @@ statistics of a dataset, names of what is compared, values of parameters and err
 """
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from modalrec.stages.compare import Config as CompareConfig
 from modalrec.stages.compare import compare
 from modalrec.tuning.build import list_field
 from modalrec.tuning.report import write_report
+from tests.browser import dumped
 from tests.evaluation.report.test_report import assert_alone
 from tests.raw import write_tables
 from tests.rows import clicks
@@ -119,7 +118,7 @@ def reported(kind: str, edges: dict[str, Path], folder: Path) -> Path:
             | {"metrics": {}, "epochs": [], "seconds": 1.0, "error": title}
             for number, title in enumerate(TITLES)
         ]
-        write_report(folder, given, listed)
+        write_report(folder, given, listed, Run("tune", quiet=True))
     else:
         made = folder.with_name(f"{folder.name}-of") if kind == "comparison" else folder
         run_stage("evaluate", SETTINGS, dataset=edges["dataset"], model=edges["model"], evaluation=made)
@@ -137,14 +136,9 @@ def page(request: pytest.FixtureRequest, edges: dict[str, Path], tmp_path_factor
 
 def ran(page: Path, folder: Path) -> set[int]:
     """The payloads that headless Chromium runs on a page."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium on the PATH; install it to see that reports run no script")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--incognito"]
-    command += [f"--user-data-dir={folder}", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    shown = dumped(page, folder)
     # A payload that is shown has a backtick before its number, one that has run has put it into the title.
-    return {int(number) for number in re.findall(r"(?<!`)#(\d+)#", done.stdout)}
+    return {int(number) for number in re.findall(r"(?<!`)#(\d+)#", shown)}
 
 
 @pytest.fixture(scope="module")

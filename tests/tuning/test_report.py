@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from modalrec.run import Run
 from modalrec.tuning.build import list_field, number_field
 from modalrec.tuning.report import importances, write_report
 from tests.tuning.small import experiment
 
+RUN = Run("tune", quiet=True)
 FIELDS = [number_field("x", "double", 0, 1, 0.05), number_field("n", "int", 1, 8), list_field("word", ["<a>", "b"])]
 
 
@@ -21,11 +23,13 @@ def test_it_shows_history_importances_slices_and_every_trial(tmp_path: Path) -> 
     listed = [row(number) for number in range(12)]
     listed.append(row(12, state="failed", value=None, error="error: <script>alert(1)</script>"))
     given = experiment("print('score=1')", fields=FIELDS)
-    write_report(tmp_path, given, listed)
+    write_report(tmp_path, given, listed, RUN)
     html = (tmp_path / "report.html").read_text()
     assert "The greatest score is 0.5500, with x 0.55, n 4, word &lt;a&gt;." in html
     assert html.count('<svg class="chart"') == 1 + len(FIELDS)
-    assert html.count("<tr><td>") == 13 + len(FIELDS)
+    trials = re.findall(r"<tr><td>(\d+)</td><td>(succeeded|failed)</td>", html)
+    assert [int(number) for number, _ in trials] == list(range(13))
+    assert "error: &lt;script&gt;" in html
     assert "<script" not in html
     assert not re.search(r"(src|href)=", html)
     shares = importances(given, listed)
@@ -34,9 +38,8 @@ def test_it_shows_history_importances_slices_and_every_trial(tmp_path: Path) -> 
 
 
 def test_a_search_without_success_has_a_report(tmp_path: Path) -> None:
-    write_report(
-        tmp_path, experiment("print('score=1')", fields=FIELDS), [row(0, state="failed", value=None, error="no")]
-    )
+    given = experiment("print('score=1')", fields=FIELDS)
+    write_report(tmp_path, given, [row(0, state="failed", value=None, error="no")], RUN)
     html = (tmp_path / "report.html").read_text()
     assert "No trial has succeeded" in html
     assert "History" not in html

@@ -100,7 +100,7 @@ def _tune(file: Path, out: Path, options: Mapping[str, Any]) -> None:
     from modalrec.tuning.tracking import tracked
 
     def tell(listed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        write_report(out, experiment, listed)
+        write_report(out, experiment, listed, run)
         return write_results(out, experiment, listed, options["set"])
 
     experiment = load_experiment(file)

@@ -11,12 +11,15 @@ from markupsafe import Markup
 from optuna.importance import PedAnovaImportanceEvaluator
 
 from modalrec.artifacts.files import write_bytes
+from modalrec.artifacts.manifest import code_version
 from modalrec.evaluation.report import pages
 from modalrec.evaluation.report.charts import Series, dot_chart, line_chart
+from modalrec.evaluation.report.details import environment
 from modalrec.evaluation.report.figure import duration
 from modalrec.evaluation.report.text import harmless
+from modalrec.run import Run
 from modalrec.tuning.experiment import Experiment
-from modalrec.tuning.results import best_of
+from modalrec.tuning.results import best_of, plain_yaml
 from modalrec.tuning.space import NUMERIC, Parameter
 
 REPORT = "report.html"
@@ -24,15 +27,17 @@ FEWEST = 4
 """Succeeded trials below which nothing is said of importances."""
 
 
-def write_report(folder: Path, experiment: Experiment, listed: Sequence[Mapping[str, Any]]) -> None:
+def write_report(folder: Path, experiment: Experiment, listed: Sequence[Mapping[str, Any]], run: Run) -> None:
     """Writes `report.html`.
 
     Args:
         folder: Where to.
         experiment: The experiment.
         listed: The trials, see `results.rows`.
+        run: The search's run.
     """
-    html = pages(PackageLoader("modalrec", "tuning")).get_template(REPORT).render(**_contents(experiment, listed))
+    contents = _contents(experiment, listed) | {"environment": environment(run, code_version())}
+    html = pages(PackageLoader("modalrec", "tuning")).get_template(REPORT).render(**contents)
     write_bytes(folder / REPORT, harmless(html).encode())
 
 
@@ -87,6 +92,7 @@ def _contents(experiment: Experiment, listed: Sequence[Mapping[str, Any]]) -> di
         "parameters": [parameter.name for parameter in experiment.parameters],
         "rows": listed,
         "best": best["trial"] if best else None,
+        "document": plain_yaml(experiment.document),
     }
 
 

@@ -104,6 +104,7 @@ class Line:
     values: list[str]
     best: list[bool]
     difference: str
+    interval: str
     chance: str
 
 
@@ -150,7 +151,7 @@ def build_comparison(contents: ComparisonContents) -> Report:
             **origin(contents.dataset, checks, contents.manifests, configs, numbered, contents.run),
         )
     )
-    rows = [(line.label, [line.value, f"{line.difference} {line.chance}".strip(), *line.values]) for line in table]
+    rows = [(line.label, [line.value, _in_brackets(line), *line.values]) for line in table]
     shown = [contents.metric, f"less {contents.than.label}", *columns]
     return Report(page, summary(title, verdict, warnings, shown, rows, ()))
 
@@ -178,7 +179,8 @@ def _table(contents: ComparisonContents, columns: Sequence[str]) -> list[Line]:
                 f"{value:.4f}",
                 [f"{result.metrics[name]:.4f}" for name in columns],
                 [result.metrics[name] == best[name] > 0 for name in columns],
-                _told(against),
+                "" if against is None else f"{against.value:+.4f}",
+                "" if against is None else f"{against.interval.low:+.4f} to {against.interval.high:+.4f}",
                 "" if against is None else _chance(against.p),
             )
         )
@@ -250,10 +252,9 @@ def _gains(result: Result, metric: str) -> NDArray[np.float64]:
     return gains_at(result.ranking, int(k), result.ties)[name]
 
 
-def _told(against: Difference | None) -> str:
-    if against is None:
-        return ""
-    return f"{against.value:+.4f} ({against.interval.low:+.4f} to {against.interval.high:+.4f})"
+def _in_brackets(line: Line) -> str:
+    """The difference of a line in one cell."""
+    return f"{line.difference} ({line.interval}; {line.chance})" if line.difference else ""
 
 
 def _chance(p: float) -> str:

@@ -13,6 +13,7 @@ from modalrec.evaluation.report.curves import curve_section
 from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.leakage import leakage_checks, leaks
+from modalrec.evaluation.report.neighbours import neighbour_section
 from modalrec.evaluation.report.rows import Line, RowContents
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
@@ -73,6 +74,7 @@ def build_rating_report(contents: RowContents) -> Report:
             remarks=remarks,
             heights=_heights(shown),
             curves=curve_section(dict(contents.folders), manifests),
+            neighbours=neighbour_section(contents.folders, contents.run),
             **origin(manifests["dataset"], checks, manifests, contents.config, contents.metrics, contents.run),
         )
     )

@@ -13,10 +13,12 @@ from modalrec.evaluation.click_results import MEASURED, ClickResult
 from modalrec.evaluation.leakage import Leakage
 from modalrec.evaluation.report import pages, words
 from modalrec.evaluation.report.charts import Series, line_chart
+from modalrec.evaluation.report.codes import code_section
 from modalrec.evaluation.report.curves import curve_section
 from modalrec.evaluation.report.details import origin
 from modalrec.evaluation.report.figure import pipeline_figure
 from modalrec.evaluation.report.leakage import leakage_checks, leaks
+from modalrec.evaluation.report.neighbours import neighbour_section
 from modalrec.evaluation.report.summary import Report, summary
 from modalrec.evaluation.results import HEADLINE
 from modalrec.run import Run
@@ -98,9 +100,11 @@ def build_row_report(contents: RowContents) -> Report:
             parts=[(name.replace("_", " "), count) for name, (count, _) in model.parts.items()],
             part_rows=[(LABELS[one.role][0], [_shown(found) for _, found in one.parts.values()]) for one in shown],
             remarks=remarks,
-            roc=line_chart([Series("model", model.roc.false_positives, model.roc.true_positives)], "ROC"),
+            roc=_roc(model),
             calibration=_calibration(model),
             curves=curve_section(dict(contents.folders), manifests),
+            codes=code_section(dict(contents.folders), manifests),
+            neighbours=neighbour_section(contents.folders, contents.run),
             **origin(manifests["dataset"], checks, manifests, contents.config, contents.metrics, contents.run),
         )
     )
@@ -176,6 +180,11 @@ def _remarks(contents: RowContents) -> list[str]:
     )
     said.append("All numbers are of one seed; the interval tells the chance in the choice of users, not in training.")
     return said
+
+
+def _roc(model: ClickResult) -> Markup:
+    reached = Series("model", model.roc.false_positives, model.roc.true_positives)
+    return line_chart([reached, Series("chance", [0, 1], [0, 1])], "ROC")
 
 
 def _calibration(model: ClickResult) -> Markup | None:
