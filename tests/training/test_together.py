@@ -22,10 +22,17 @@ ROOT = Path(__file__).parents[2]
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> together.Weights:
     """What two processes have trained, over gloo."""
     folder = tmp_path_factory.mktemp("together")
+    said = in_two_processes("tests.training.together", folder)
+    assert [out.split() for out in said] == [["stopped"], ["stopped"]]  # though one was asked to
+    return torch.load(folder / "weights.pt", weights_only=True)
+
+
+def in_two_processes(module: str, folder: Path) -> list[str]:
+    """Runs a module as a team of two, and returns what each wrote."""
     team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     members = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.training.together", str(folder)],
+            [sys.executable, "-m", module, str(folder)],
             cwd=ROOT,
             env={**os.environ, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
@@ -36,8 +43,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> together.Weights:
     ]
     said = [member.communicate(timeout=600) for member in members]
     assert [member.returncode for member in members] == [0, 0], said
-    assert [out.split() for out, _ in said] == [["stopped"], ["stopped"]]  # though one was asked to
-    return torch.load(folder / "weights.pt", weights_only=True)
+    return [out for out, _ in said]
 
 
 def free_port() -> int:

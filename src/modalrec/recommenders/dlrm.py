@@ -6,19 +6,23 @@ scale, with biases of user and item, or a click.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field as Setting
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from modalrec.data.features import Field
 from modalrec.data.moments import of_owner
+from modalrec.errors import ConfigError
 from modalrec.recommenders._dlrm_parts import Concat, Crosses, Dots, Modality, layers, start_table
 from modalrec.recommenders._fields import LARGE, Fields
 from modalrec.recommenders._row_space import ID, RowSpace
 from modalrec.recommenders._rows import RowModel, RowModelConfig
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.rows import Batch
+from modalrec.training.spread import SpreadTable
 from modalrec.training.tables import TableSteps
 from modalrec.training.team import ALONE, Team
 
@@ -55,25 +59,35 @@ class DlrmConfig(RowModelConfig):
         user_id: A vector and a bias for every user.
         history: No history is looked at.
         tables: As in `RowModelConfig`, for all tables, whatever their size.
+        placement: Every process of a `torchrun` has all tables (`local`), or TorchRec spreads the rows of large tables
+            of ids and categories over them (`torchrec`), which takes a batch a step for each process
+            (`training.accumulate`); their gradients are not clipped. No other choice of a single process.
     """
 
     name: Literal["dlrm"] = "dlrm"
     head: Literal["rating", "click"] = "rating"
     interaction: Literal["dot", "concat", "dcn_v2"] = "dot"
     bottom: tuple[int, ...] = (32,)
-    top: tuple[int, ...] = Field((64, 32), min_length=1)
+    top: tuple[int, ...] = Setting((64, 32), min_length=1)
     projector: tuple[int, ...] = ()
-    dropout: float = Field(0.2, ge=0, lt=1)
-    drop_ids: float = Field(0.1, ge=0, lt=1)
-    penalty: float = Field(0.0, ge=0)
-    crosses: int = Field(3, ge=1)
-    cross_rank: int = Field(64, ge=1)
-    table_rate: float = Field(10.0, gt=0)
-    finetune_layers: int = Field(0, ge=0)
-    finetune_rate: float = Field(0.02, gt=0)
+    dropout: float = Setting(0.2, ge=0, lt=1)
+    drop_ids: float = Setting(0.1, ge=0, lt=1)
+    penalty: float = Setting(0.0, ge=0)
+    crosses: int = Setting(3, ge=1)
+    cross_rank: int = Setting(64, ge=1)
+    table_rate: float = Setting(10.0, gt=0)
+    finetune_layers: int = Setting(0, ge=0)
+    finetune_rate: float = Setting(0.02, gt=0)
     user_id: bool = True
-    history: int = Field(0, ge=0, le=0)
+    history: int = Setting(0, ge=0, le=0)
     tables: Literal["adam", "lazy_adam", "row_adagrad"] = "row_adagrad"
+    placement: Literal["local", "torchrec"] = "local"
+
+    @model_validator(mode="after")
+    def _can_be_spread(self) -> Self:
+        if self.placement == "torchrec" and (self.tables != "row_adagrad" or self.embedding_decay):
+            raise ValueError("placement: torchrec updates rows by tables=row_adagrad with embedding_decay=0; set both")
+        return self
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -95,7 +109,7 @@ class Dlrm(RowModel):
         super().__init__(config, items)
         self.task = config.head
         width = config.width
-        kept = [one for one in (*self.fields.row_fields, *self.fields.item_fields) if one.name == ID]
+        kept = [one for one in self._fields() if one.name == ID]
         self.biases = nn.ModuleDict({one.owner: nn.Embedding(one.size, 1) for one in kept})
         for bias in self.biases.values():
             nn.init.zeros_(bias.weight)  # type: ignore[arg-type]
@@ -108,7 +122,7 @@ class Dlrm(RowModel):
         has_bottom = bool(self.fields.number_fields)
         if has_bottom:
             self.bottom = layers(2 * len(self.fields.number_fields), (*config.bottom, width))
-        vectors = len(self.fields.row_fields) + len(self.fields.item_fields) + len(self.modalities) + has_bottom
+        vectors = len(self._fields()) + len(self.modalities) + has_bottom
         self.interaction = _interaction(config, vectors, has_bottom)
         self.top = layers(self.interaction.outputs, config.top, config.dropout)
         # Biases and the mean stand for the constant: the last line starts without one.
@@ -154,6 +168,20 @@ class Dlrm(RowModel):
         said_B = super().predict(batch)
         return said_B.clamp(*self.items.scales["rating_range"]) if self.task == "rating" else said_B
 
+    def spread(self, config: TrainingConfig, team: Team) -> None:
+        """Large tables of ids and categories, where `placement` says so; see `HasSpreadTables`."""
+        if self.config.placement == "local" or team.size == 1:
+            return
+        if config.accumulate != team.size:
+            raise ConfigError(
+                f"training.accumulate: {config.accumulate} batches a step, and placement=torchrec takes one of each of "
+                f"the {team.size} processes; set it to {team.size}"
+            )
+        tables, bags = self.fields.tables, {self.fields.table(one) for one in self._fields() if one.kind == "bag"}
+        for key, table in tables.items():
+            if isinstance(table, nn.Embedding) and len(table.weight) > LARGE and table not in bags:
+                tables[key] = SpreadTable(table, team)
+
     def steps(self, config: TrainingConfig, seed: int, team: Team = ALONE) -> TableSteps:
         """AdamW for layers, and tables row by row."""
         tables = self._tables()
@@ -169,6 +197,9 @@ class Dlrm(RowModel):
         """Projects the vectors of every item, so that the model serves without them."""
         for modality in self.modalities.values():
             modality.settle()  # type: ignore[operator]
+
+    def _fields(self) -> list[Field]:
+        return [*self.fields.row_fields, *self.fields.item_fields]
 
     def _tables(self) -> list[nn.Embedding]:
         found = (*self.fields.tables.values(), *self.biases.values())

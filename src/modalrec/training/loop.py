@@ -25,6 +25,7 @@ from modalrec.training.batches import Batches
 from modalrec.training.checkpoint import Checkpoints
 from modalrec.training.groups import Group, GroupSteps
 from modalrec.training.live import live_events
+from modalrec.training.spread import HasSpreadTables
 from modalrec.training.steps import Done, GradientSteps, HasSteps, Steps
 from modalrec.training.team import Team, refuse_uneven
 
@@ -130,6 +131,8 @@ def fit(
     device = run.torch_device()
     team = Team.join(device)
     refuse_uneven(team, config.accumulate)
+    if isinstance(model, HasSpreadTables):
+        model.spread(config, team)
     model.to(device)
     if config.accumulate > 1:
         batches = batches.apart(config.accumulate)
@@ -161,18 +164,20 @@ def fit(
                 pace.events += done.events
                 pace.seconds += time.monotonic() - begin
                 stopped = team.any(stop.is_set())
-                if team.leads and (stopped or time.monotonic() - saved > run.checkpoint_seconds):
-                    _save(checkpoints, model, steps, state)
+                if stopped or team.any(team.leads and time.monotonic() - saved > run.checkpoint_seconds):
+                    _save(checkpoints, model, steps, state, team)
                     saved = time.monotonic()
                 if stopped:
                     raise SystemExit(143)
+            steps.bring_together()
             said = _end_epoch(model, state, validate, monitor, team)
             show(state.history[-1])
             run.say(f"{said}  {pace.seconds:.1f} s, " + _rates(pace))
             if speed is not None:
                 speed |= pace.numbers()
-            if team.leads and (time.monotonic() - saved > min(run.checkpoint_seconds, 5) or _finished(state, config)):
-                _save(checkpoints, model, steps, state)
+            due = time.monotonic() - saved > min(run.checkpoint_seconds, 5) or _finished(state, config)
+            if team.any(team.leads and due):
+                _save(checkpoints, model, steps, state, team)
                 saved = time.monotonic()
             plan = batches.plan(state.epoch)
     steps.finish()
@@ -280,7 +285,10 @@ def _rate(config: TrainingConfig, state: State, total: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def _save(checkpoints: Checkpoints, model: nn.Module, steps: Steps, state: State) -> None:
+def _save(checkpoints: Checkpoints, model: nn.Module, steps: Steps, state: State, team: Team) -> None:
+    steps.bring_together()
+    if not team.leads:
+        return
     rng = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state()

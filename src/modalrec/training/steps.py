@@ -53,6 +53,9 @@ class Steps(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what `state_dict` gave."""
 
+    def bring_together(self) -> None:  # noqa: B027  (most hold the same in all processes)
+        """Brings what only other processes hold to the leader, before it validates or saves; all processes call it."""
+
     def finish(self) -> None:  # noqa: B027  (most have nothing to let go of)
         """Is called once, when training has ended."""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modalrec.errors import TrainingError
 from modalrec.training.groups import Group
 from modalrec.training.loop import TrainingConfig
+from modalrec.training.spread import SpreadTable
 from modalrec.training.steps import Done, Steps
 from modalrec.training.team import ALONE, Team
 
@@ -22,6 +23,8 @@ EPSILON = 1e-8
 
 class TableSteps(Steps):
     """AdamW for what has a gradient everywhere, and an update of the touched rows for tables with sparse gradients.
+
+    Tables of the model that are spread over processes update themselves, and gradients of theirs are not scaled down.
 
     Args:
         model: What is trained, with a `loss`.
@@ -54,6 +57,7 @@ class TableSteps(Steps):
         self.scale = scale
         self.model, self.decay, self.clip_norm = model, decay, config.clip_norm or math.inf
         self.seed, self.team = seed, team
+        self.spread = [part for part in model.modules() if isinstance(part, SpreadTable)]
         self.sparse = [_Rows(table.weight, optimizer) for table in tables if table.sparse]
         self.whole = [_Rows(table.weight, optimizer) for table in tables if whole and not table.sparse]
         self.dense = [table.weight for table in tables if not (table.sparse or whole)]
@@ -74,6 +78,8 @@ class TableSteps(Steps):
         """Learns from a batch or a group; nothing of it is kept where its loss or gradient is not finite."""
         for parameter in self.model.parameters():
             parameter.grad = None
+        for spread in self.spread:
+            spread.set_rate(rate * self.scale)
         if isinstance(batch, Group):
             losses, count = self._together(batch)
         else:
@@ -129,7 +135,9 @@ class TableSteps(Steps):
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step counts."""
-        return {"dense": self.optimizer.state_dict(), "sparse": [rows.state for rows in (*self.sparse, *self.whole)]}
+        by_row = [rows.state for rows in (*self.sparse, *self.whole)]
+        spread = [table.state() for table in self.spread]
+        return {"dense": self.optimizer.state_dict(), "sparse": by_row, "spread": spread}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what `state_dict` gave."""
@@ -137,6 +145,13 @@ class TableSteps(Steps):
         for rows, given in zip((*self.sparse, *self.whole), state["sparse"], strict=True):
             for name, value in given.items():
                 rows.state[name].copy_(value)
+        for table, given in zip(self.spread, state["spread"], strict=True):
+            table.load_state(given)
+
+    def bring_together(self) -> None:
+        """See `Steps.bring_together`: tables that are spread."""
+        for table in self.spread:
+            table.bring_together()
 
 
 def _no_rows(table: Tensor) -> Tensor:
