@@ -15,6 +15,7 @@ NAMESPACE ?=
 VARIANT ?= cpu
 BASE_PYTHON ?=
 ENGINE ?= $(firstword $(notdir $(shell command -v docker buildah 2>/dev/null)))
+RUNNER ?= $(or $(firstword $(notdir $(shell command -v docker podman 2>/dev/null))),docker)
 
 BIN := .venv/bin
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/modalrec/__init__.py)
@@ -74,10 +75,10 @@ images: ## Build the images with docker or buildah: make images [VARIANT=cuda] [
 	images/build "$(ENGINE)" "$(VARIANT)" "$(REGISTRY)" "$(TAG)" "$(BASE_PYTHON)"
 
 images-test: setup ## Build the images from a base made here and run a recipe in them: needs root, buildah, podman, debootstrap
-	images/test
+	images/test $(ARGS)
 
 sbom: ## Print what is in an image, as CycloneDX: make sbom [REGISTRY=... TAG=...]
-	@docker run --rm "$(or $(REGISTRY),modalrec)/base:$(or $(TAG),$(VERSION))" cat /usr/share/modalrec/sbom.cdx.json
+	@$(RUNNER) run --rm "$(or $(REGISTRY),modalrec)/base:$(or $(TAG),$(VERSION))" cat /usr/share/modalrec/sbom.cdx.json
 
 deploy: setup ## Check the manifests and apply an overlay to the current cluster: make deploy [OVERLAY=kind]
 	$(BIN)/pytest -n 2 tests/manifests

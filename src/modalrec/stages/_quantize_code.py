@@ -65,7 +65,8 @@ def _add_errors(
         mean_D = tower.vectors_ND[divided.learnt[tower.name]].mean(0)
         for kind, rows in (("", np.flatnonzero(tower.present_N)), ("held_out_", divided.held_out[tower.name])):
             if len(rows):
-                error = relative(errors_N[rows], tower.vectors_ND[rows], mean_D)
+                every = len(rows) == len(tower.vectors_ND)
+                error = relative(errors_N[rows], tower.vectors_ND if every else tower.vectors_ND[rows], mean_D)
                 parts.setdefault(kind, []).append(error)
                 if tower.name:
                     metrics[f"{prefix}{tower.name}_{kind}relative_reconstruction_error"] = error
@@ -107,7 +108,8 @@ def all_present(towers: list[Tower]) -> NDArray[np.bool_]:
 def relative(errors_N: NDArray[np.float32], vectors_ND: NDArray[np.float32], mean_D: NDArray[np.float32]) -> float:
     """Squared error of the reconstructions over that of the mean; 0 where all vectors are the same."""
     error = float(errors_N.sum(dtype=np.float64))
-    spread = float(np.square(vectors_ND - mean_D).sum(dtype=np.float64))
+    blocks = (vectors_ND[begin : begin + BLOCK_ROWS] for begin in range(0, len(vectors_ND), BLOCK_ROWS))
+    spread = sum(float(np.square(block_ND - mean_D).sum(dtype=np.float64)) for block_ND in blocks)
     return error / spread if spread else 0.0
 
 

@@ -123,12 +123,13 @@ def _read(name: str, folder: Path) -> Tower:
     item_ids, present_N, vectors_ND = load(folder)
     if not present_N.any():
         raise DataError(f"{folder}: none of the {len(item_ids)} items has a vector; embed texts or images first")
-    largest_N = np.abs(vectors_ND).max(axis=1)
+    largest_N = np.maximum(vectors_ND.max(axis=1), -vectors_ND.min(axis=1))
     row = int(largest_N.argmax())
     if largest_N[row] > LARGEST:
         raise DataError(
             f"{folder}: row {row} (item {item_ids[row]!r}) has the extreme value {largest_N[row]:.3g}, whose "
             "square is beyond float32; scale the vectors, to length 1 for example as `fuse` does"
         )
-    vectors_ND[~present_N] = vectors_ND[present_N].mean(0)
+    if not present_N.all():
+        vectors_ND[~present_N] = vectors_ND[present_N].mean(0)
     return Tower(name, item_ids, present_N, vectors_ND)
