@@ -16,7 +16,7 @@ from tests.benchmarks._rating_data import SHARES
 from tests.benchmarks.rating_quality import CHOSEN, METRICS, trained
 
 SPLITS = ("temporal", "folds")
-EPOCHS = 3
+EPOCHS = 2
 TOKENS = 40
 """Of a text; title, genres and the first sentence of a plot."""
 ROWS = {"no texts": {"without": ["content"]}, "frozen": {}, "last layer trained": {"finetune_layers": 1}}

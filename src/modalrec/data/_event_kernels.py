@@ -1,4 +1,4 @@
-"""Bringing users' events together and finding repeats among them, compiled; `events` has the slower twins in numpy."""
+"""Loops over events, compiled; `events` and `counting` have the slower twins in numpy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,14 @@ def by_user(users: NDArray[np.int32], n_users: int) -> NDArray[np.int64]:
         order[free[user]] = place
         free[user] += 1
     return order
+
+
+@kernel
+def mark(numbers: NDArray[np.int32], chosen: NDArray[np.bool_], flags: NDArray[np.bool_]) -> None:
+    """Sets the flags of the numbers [E] at chosen places [E]."""
+    for place in range(len(numbers)):
+        if chosen[place]:
+            flags[numbers[place]] = True
 
 
 @kernel

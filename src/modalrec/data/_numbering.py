@@ -44,13 +44,16 @@ class Numbering:
         unseen = found == UNSEEN
         if unseen.any():
             new = pc.unique(ids.filter(pa.array(unseen)))
-            self._table[new.to_numpy()] = [self._number(name) for name in new.cast(pa.string()).to_pylist()]
+            self._table[new.to_numpy()] = self._numbers(new.cast(pa.string()).to_pylist())
             found = self._table[whole]
         return found
 
     def _by_name(self, names: pa.DictionaryArray) -> NDArray[np.int32]:
-        table = np.array([self._number(name) for name in names.dictionary.to_pylist()], np.int32)
+        table = np.array(self._numbers(names.dictionary.to_pylist()), np.int32)
         return table[names.indices.to_numpy()]
 
-    def _number(self, name: str) -> int:
-        return self.numbers.setdefault(name, len(self.numbers)) if self._grows else self.numbers.get(name, UNKNOWN)
+    def _numbers(self, names: list[str]) -> list[int]:
+        known = self.numbers
+        if self._grows:
+            return [known.setdefault(name, len(known)) for name in names]
+        return [known.get(name, UNKNOWN) for name in names]

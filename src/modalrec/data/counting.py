@@ -1,9 +1,13 @@
-"""Counting numbers of many events in parts that a processor's cache holds: `np.bincount` makes int64 of them all."""
+"""Counting among the numbers of many events without a copy of them all, as `np.bincount` makes one."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modalrec.compiled import AVAILABLE
+from modalrec.data._event_kernels import mark
+
 PART = 1 << 16
+"""Numbers that are counted at a time: a processor's cache holds them."""
 
 
 def count(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -24,7 +28,8 @@ def present(numbers: NDArray[np.int32], chosen: NDArray[np.bool_], size: int) ->
         size: The numbers there are.
     """
     flags = np.zeros(size, np.bool_)
-    for begin in range(0, len(numbers), PART):
-        part = slice(begin, begin + PART)
-        flags[numbers[part][chosen[part]]] = True
+    if AVAILABLE:
+        mark(numbers, chosen, flags)
+    else:
+        flags[numbers[chosen]] = True
     return flags
