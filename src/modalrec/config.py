@@ -15,9 +15,9 @@ from modalrec.errors import ConfigError
 PRESETS = Path(__file__).parent / "presets"
 SECRETS = re.compile(
     r"\bsk-[\w-]{16,}|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[a-z]_\w{30,}|\bgithub_pat_\w{20,}|\bhf_\w{30,}|\bAIza[\w-]{35}"
-    r"|\bxox[a-z]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|\bxox[a-z]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]*:[^/\s]+@"
 )
-"""Keys of OpenAI, AWS, GitHub, Hugging Face, Google and Slack, and private keys."""
+"""Keys of OpenAI, AWS, GitHub, Hugging Face, Google and Slack, private keys, and passwords in addresses."""
 UNREADABLE = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What the YAML reader raises: errors of its own, and others for 2001-99-99, a number of 5,000 digits, `!!int ""`."""
 MOST_VALUES = 100_000
@@ -218,7 +218,10 @@ def _explain(cls: type[Config], problem: dict[str, Any], where: str) -> str:
     if problem["type"] == "union_tag_not_found":
         models = _models(owner.model_fields[path[-1]].annotation) if owner else []
         return f"{shown}.name: missing; one of {', '.join(model.model_fields['name'].default for model in models)}"
-    simple = problem["type"] != "missing" and not isinstance(problem["input"], dict)
+    # An address may hold a key in its query.
+    simple = (
+        problem["type"] != "missing" and not isinstance(problem["input"], dict) and "://" not in str(problem["input"])
+    )
     given = f" (given {problem['input']!r})" if simple else ""
     return f"{shown}: {problem['msg'].removeprefix('Value error, ')}{given}"
 

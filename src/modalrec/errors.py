@@ -5,11 +5,21 @@ import os
 import re
 from collections.abc import Iterable
 
+PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
+
+
+def without_passwords(text: str) -> str:
+    """A text whose addresses name no user and no password: http://***@host."""
+    return PASSWORD.sub("***@", text)
+
 
 class ModalrecError(Exception):
-    """Base of every error that is the user's to mend; the CLI prints it without a traceback."""
+    """Base of every error that is the user's to mend; the CLI prints it without a traceback, and without passwords."""
 
     exit_code = 1
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(without_passwords(each) if isinstance(each, str) else each for each in said))
 
 
 class ConfigError(ModalrecError):

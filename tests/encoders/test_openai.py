@@ -197,7 +197,8 @@ def test_openai_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"base_url": "https://me:word@example.org/v1"}, "holds more than host and path"),
+        ({"base_url": "https://me:word@example.org/v1"}, "looks like a secret key"),
+        ({"base_url": "https://me@example.org/v1"}, "holds more than host and path"),
         ({"base_url": "https://example.org/v1?key=x"}, "holds more than host and path"),
         ({"base_url": "example.org"}, "is no address such as"),
         ({"base_url": "file:///etc/passwd"}, "is no address such as"),

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import urllib.parse
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from modalrec.artifacts.s3 import Store
 from modalrec.artifacts.store import delivered, localized
 from modalrec.config import load_file, resolve
 from modalrec.doctor import examine
+from modalrec.encoders.openai import OpenAI, OpenAIConfig
 from modalrec.errors import ConfigError, ModalrecError
 from modalrec.run import Run
 from modalrec.stages import load_stage
 from modalrec.stages.quantize import Config as Quantize
+from modalrec.stages.tracking import find_experiment
 from modalrec.testing.openai_server import Trouble, served
 from pipelines.runner.compile import COMPILED
 from tests.stages.trained import ingest
@@ -113,6 +116,58 @@ def test_a_secret_is_in_nothing_that_is_written_or_said(
     assert leaks(contents | told, [*secrets, secrets[2][::-1]]) == []
 
 
+PASSWORD = "canary-9d41f7"
+ADDRESS = f"http://canary:{PASSWORD}@127.0.0.1:9"
+
+
+def asked(variable: str) -> None:
+    """Asks the service that a variable names, of which there is none."""
+    if variable == "AWS_ENDPOINT_URL":
+        Store.from_env(attempts=1).get_bytes("s3://bucket/x")
+    elif variable == "MLFLOW_TRACKING_URI":
+        find_experiment()
+    else:
+        texts = lambda: [["a text"]]  # noqa: E731
+        config = OpenAIConfig(model="own", dimensions=16, attempts=1, timeout=1, base_url="http://127.0.0.1:9/v1")
+        OpenAI(config, "cpu").expect(texts, Run("embed_text"))
+
+
+@pytest.mark.fault("secrets")
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_password_in_an_address_is_not_told(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv(variable, ADDRESS)
+    with pytest.raises(ModalrecError) as refused:
+        asked(variable)
+    checks = [str(check) for check in examine()]
+    told = {"message": str(refused.value), "checks": "\n".join(checks), "output": "".join(capfd.readouterr())}
+    assert leaks({name: text.encode() for name, text in told.items()}, [PASSWORD]) == []
+
+
+@pytest.mark.fault("secrets")
+def test_an_address_with_a_query_is_refused_and_not_repeated() -> None:
+    for url in (f"https://host/v1?key={PASSWORD}", f"https://user:{PASSWORD}@host/v1", f"ftp://{PASSWORD}"):
+        with pytest.raises(ConfigError, match="base_url") as refused:
+            resolve(load_stage("embed_text")[1], {"encoder": {"name": "openai", "base_url": url}})
+        assert PASSWORD not in str(refused.value)
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL") as refused:
+        Store(f"http://127.0.0.1:9/?key={PASSWORD}", "a", "b")
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.guard("secrets")
+def test_without_its_guard_a_password_in_an_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modalrec.errors.PASSWORD", re.compile("(?!)"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ADDRESS)
+    with pytest.raises(ModalrecError, match=PASSWORD):
+        find_experiment()
+
+
 KEYS = {
     "OpenAI": OPENAI,
     "Hugging Face": HUGGING_FACE,
@@ -122,6 +177,7 @@ KEYS = {
     "Google": "AIza" + "b2" * 17 + "c",
     "Slack": "xoxb-" + "1234567890-ab",
     "private": "-----BEGIN RSA PRIVATE KEY-----",
+    "password": ADDRESS,
 }
 
 

@@ -47,6 +47,7 @@ FAULTS = {
     "a flipped bit": Fault("corrupt"),
     "connection reset": Fault("reset"),
     "no answer": Fault("hang", seconds=0.8),
+    "a byte now and then": Fault("drip", seconds=600),
 }
 
 
@@ -124,6 +125,52 @@ def test_what_is_refused_or_missing_is_not_asked_again(embedded: EmbeddedStore, 
         with pytest.raises(UpstreamError, match="refuses these keys"):
             through(server, embedded).get_bytes(f"{uri}/manifest.json")
         assert len(server.requests) == 2
+
+
+WAYS = ("bytes", "names", "exists", "put", "create")
+
+
+def ask(how: str, store: Store, uri: str) -> object:
+    """Asks in one of the ways."""
+    if how in ("put", "create"):
+        return getattr(store, f"{how}_bytes")(f"{uri}/new", CONTENT)
+    if how == "names":
+        return store.names(uri)
+    return getattr(store, {"bytes": "get_bytes", "exists": "exists"}[how])(f"{uri}/codes.parquet")
+
+
+@pytest.mark.fault("store")
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("status", [301, 307, 403])
+def test_what_no_attempt_can_mend_is_told_at_once(how: str, status: int, embedded: EmbeddedStore, uri: str) -> None:
+    told = {403: "refuses these keys"}.get(status, "sends this bucket's requests elsewhere .* set AWS_REGION")
+    methods = ("GET", "PUT", "HEAD")
+    faults = [Fault("status", status=status, method=method, times=-1) for method in methods]
+    with faulty(embedded.endpoint, *faults) as server:
+        store = through(server, embedded)
+        with pytest.raises(UpstreamError, match=rf"^{uri}.*the store at {server.url} {told}"):
+            ask(how, store, uri)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.fault("store")
+@pytest.mark.parametrize("how", WAYS)
+def test_a_page_that_a_proxy_answers_is_no_object(how: str, embedded: EmbeddedStore, uri: str) -> None:
+    faults = [Fault("page", method=method, times=-1) for method in ("GET", "PUT", "HEAD")]
+    with faulty(embedded.endpoint, *faults) as server:
+        bounded(lambda: ask(how, through(server, embedded), uri), server.url, uri)
+
+
+@pytest.mark.fault("store")
+@pytest.mark.parametrize("passing", [True, False], ids=["passing", "lasting"])
+def test_what_only_one_can_create_is_there_when_it_is_said(passing: bool, embedded: EmbeddedStore, prefix: str) -> None:
+    """A lease that a proxy has swallowed is none."""
+    with faulty(embedded.endpoint, Fault("lost", method="PUT", times=1 if passing else -1)) as server:
+        if passing:
+            assert through(server, embedded).create_bytes(f"{prefix}/lease", CONTENT)
+            assert embedded.store().get_bytes(f"{prefix}/lease") == CONTENT
+        else:
+            bounded(lambda: through(server, embedded).create_bytes(f"{prefix}/lease", CONTENT), server.url, prefix)
 
 
 @pytest.mark.fault("store")
@@ -270,6 +317,19 @@ def test_asking(how: str, name: str, times: int, embedded: EmbeddedStore, stored
             assert getattr(through(server, embedded, attempts=6), how)(key) is (True if how == "exists" else None)
     if times > 0:
         assert embedded.store().exists(key) == (how == "exists")
+
+
+@pytest.mark.guard("store")
+def test_without_its_pace_a_drip_is_waited_for(
+    embedded: EmbeddedStore, stored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = f"{stored}/short"
+    embedded.store().put_bytes(short, CONTENT[:20])
+    with faulty(embedded.endpoint, Fault("drip", seconds=2, times=-1, path="short")) as server:
+        with pytest.raises(UpstreamError, match=r"does not answer, 3 attempts .*bytes in"):
+            through(server, embedded).get_bytes(short)
+        monkeypatch.setattr("modalrec.artifacts.pace.LEAST", 0)
+        assert through(server, embedded).get_bytes(short) == CONTENT[:20]
 
 
 @pytest.mark.guard("store")

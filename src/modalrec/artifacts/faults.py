@@ -61,6 +61,11 @@ def _refusal(error: MinioException, uri: str, endpoint: str, attempts: int) -> E
             f"{uri}: the store at {endpoint} fails, {attempts} attempts ({said}); look at the store's log and its free "
             "disk space, then start the same command again"
         )
+    if 300 <= status < 400:
+        return UpstreamError(
+            f"{uri}: the store at {endpoint} sends this bucket's requests elsewhere ({said}); set AWS_REGION to the "
+            "bucket's region, and AWS_ENDPOINT_URL to the store's own address"
+        )
     return UpstreamError(
         f"{uri}: the store at {endpoint} refuses the request ({said}); check the URI and the store's log"
     )

@@ -22,6 +22,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from modalrec.artifacts.faults import Damaged, ObjectMissing, explain, is_transient
 from modalrec.artifacts.files import BLOCK, folder_in_place, sha256_file
 from modalrec.artifacts.manifest import NAME as MANIFEST
+from modalrec.artifacts.pace import steady
 from modalrec.errors import ArtifactError, ConfigError
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ VARIABLES = {
     "AWS_SECRET_ACCESS_KEY": "the secret of the access key",
 }
 DIGEST = "sha256"
+LOST = "the store said that it took it, but does not have it"
 
 
 class Store:
@@ -45,7 +47,7 @@ class Store:
         region: Asked from the service when not given.
         attempts: How often a request is made before a transient fault becomes an error.
         connect_seconds: Longest wait for a connection.
-        read_seconds: Longest silence of the service within one request.
+        read_seconds: Longest silence of the service within one request, or time in which it only drips.
         backoff_seconds: About the first pause before another attempt; they double.
     """
 
@@ -62,10 +64,14 @@ class Store:
         backoff_seconds: float = 0.2,
     ) -> None:
         parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise ConfigError(f"AWS_ENDPOINT_URL={endpoint!r}: write it as http://host:port or https://host:port")
+        more = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        if parts.scheme not in ("http", "https") or not parts.hostname or more:
+            raise ConfigError(
+                f"AWS_ENDPOINT_URL={endpoint.partition('?')[0]!r}: write it as http://host:port or https://host:port"
+            )
         self.endpoint = endpoint
         self._attempts = attempts
+        self._read_seconds = read_seconds
         self._backoff_seconds = backoff_seconds
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
@@ -148,6 +154,8 @@ class Store:
                 # A store without conditions: of two at once the second overwrites, and the first sees that it did.
                 del headers["If-None-Match"]
                 self._client._put_object(bucket, key, content, headers)
+            if self._stat(bucket, key) is None:
+                raise Damaged(LOST)
             return True
 
         # A first attempt may have succeeded and only its answer been lost: then the object is this one.
@@ -248,7 +256,7 @@ class Store:
                 self._client.put_object(bucket, key, content, size, metadata={DIGEST: digest})
             stored = self._stat(bucket, key)
             if stored is None or stored.size != size or _digest_of(stored) != digest:
-                raise Damaged("the store said that it took it, but does not have it")
+                raise Damaged(LOST)
 
         self._try(uri, put)
 
@@ -258,11 +266,11 @@ class Store:
         def get() -> None:
             file.seek(0)
             file.truncate()
-            stored = self._client.stat_object(bucket, key)
+            stored = self._look(bucket, key)
             response = self._client.get_object(bucket, key)
             digest, size = hashlib.sha256(), 0
             try:
-                for block in response.stream(BLOCK):
+                for block in steady(iter(lambda: response.read1(BLOCK), b""), self._read_seconds):
                     digest.update(block)
                     size += file.write(block)
             finally:
@@ -277,11 +285,17 @@ class Store:
 
     def _stat(self, bucket: str, key: str) -> Any:
         try:
-            return self._client.stat_object(bucket, key)
+            return self._look(bucket, key)
         except S3Error as error:
             if error.code == "NoSuchKey":
                 return None
             raise
+
+    def _look(self, bucket: str, key: str) -> Any:
+        stored = self._client.stat_object(bucket, key)
+        if not stored.etag:  # which every object has, and no page of a proxy that answers instead
+            raise Damaged("the answer is not a store's, it has no ETag")
+        return stored
 
     def _try(self, uri: str, action: Callable[[], T]) -> T:
         retrying = Retrying(

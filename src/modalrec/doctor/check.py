@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from modalrec.errors import without_passwords
+
 
 @dataclass(frozen=True)
 class Check:
@@ -20,3 +22,6 @@ class Check:
     state: Literal["ok", "missing", "off"]
     found: str
     next_step: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", without_passwords(self.found))

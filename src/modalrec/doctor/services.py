@@ -111,7 +111,8 @@ def _kubectl(kubectl: str, *words: str) -> subprocess.CompletedProcess[str]:
 def _get(url: str, headers: dict[str, str]) -> str:
     """The status of an answer, or why there is none."""
     try:
-        found = urllib3.request("GET", url, headers=headers, timeout=SECONDS, retries=False, redirect=False)
+        own = urllib3.util.make_headers(basic_auth=urllib3.util.parse_url(url).auth)
+        found = urllib3.request("GET", url, headers=headers | own, timeout=SECONDS, retries=False, redirect=False)
         return str(found.status)
     except (HTTPError, LocationValueError) as error:
         return f"does not answer ({type(error).__name__})"

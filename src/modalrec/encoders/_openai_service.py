@@ -43,7 +43,7 @@ class Service:
     Args:
         base_url: Of the server.
         attempts: How often a request is tried.
-        timeout: Seconds that one may take.
+        timeout: Seconds of silence after which one has failed.
         requests_per_minute: Not to be exceeded.
         tokens_per_minute: Not to be exceeded.
     """

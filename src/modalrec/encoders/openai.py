@@ -47,7 +47,7 @@ class OpenAIConfig(Config):
         requests_per_minute: Not exceeded (OpenAI's first paid tier).
         tokens_per_minute: Not exceeded, as estimated (OpenAI's first paid tier).
         attempts: How often a request is tried, with growing waits, where that may help.
-        timeout: Seconds that a request may take.
+        timeout: Seconds of silence after which a request has failed.
         price: US dollars per million tokens; null is OpenAI's of 2025 for its models, and unknown for other servers.
         max_cost: A run that is estimated to cost more dollars is refused before its first request.
         max_tokens: A run that is estimated to send more tokens is refused before its first request.

@@ -16,7 +16,7 @@ from modalrec.artifacts.card import card
 from modalrec.artifacts.events import numbers_of, read_curves
 from modalrec.artifacts.manifest import SUMMARY, Manifest, read_manifest
 from modalrec.config import Config, flatten
-from modalrec.errors import UpstreamError
+from modalrec.errors import UpstreamError, without_passwords
 from modalrec.run import Run, place_in_team
 from modalrec.stages import EDGES, STAGES, load_stage
 
@@ -175,4 +175,4 @@ def tags_of(manifest: Manifest, folder: Path) -> dict[str, str]:
 
 
 def _short(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
+    return without_passwords(str(error).partition("\n")[0])[:200]

@@ -1,5 +1,6 @@
 """A proxy that fails on demand: put it before a real HTTP service to see how its client takes faults."""
 
+import contextlib
 import http.client
 import socket
 import struct
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer
 from urllib.parse import urlsplit
 
+PAGE = b"<!DOCTYPE html><html><body><p>Please log in</body></html>"
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
@@ -23,12 +25,13 @@ class Fault:
         kind: `status` (an error of this HTTP status), `empty` (200 without a body), `truncate` (half of the body, then
             the connection closes), `short` (half of the body as if it were all), `corrupt` (one bit flipped), `reset`
             (the connection is reset), `hang` (no answer for `seconds`), `lost` (200, and the service never sees it),
-            `cut` (the service gets half of what is sent, then both connections are lost).
+            `cut` (the service gets half of what is sent, then both connections are lost), `drip` (the body comes a byte
+            at a time, for `seconds` in all), `page` (200 with a page of HTML, as proxies ask for a name with).
         times: How often to fail; -1 for ever.
         method: The requests to hit.
         path: Text that their path contains.
         status: For `status`.
-        seconds: For `hang`.
+        seconds: For `hang` and `drip`.
     """
 
     kind: str
@@ -112,7 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reset()
         if fault.kind in ("status", "lost"):
             return self._answer(fault.status if fault.kind == "status" else 200, [], b"")
+        if fault.kind == "page":
+            return self._answer(200, [("Content-Type", "text/html")], PAGE)
         status, headers, body = self._forward(content)
+        if fault.kind == "drip":
+            return self._drip(status, headers, body, fault.seconds)
         damaged = {
             "empty": b"",
             "short": body[: len(body) // 2],
@@ -158,6 +165,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
+
+    def _drip(self, status: int, headers: list[tuple[str, str]], body: bytes, seconds: float) -> None:
+        self.close_connection = True
+        self._answer(status, headers, b"", len(body))
+        with contextlib.suppress(OSError):  # the client does not wait for all of it
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(seconds / len(body))
 
     def _reset(self) -> None:
         # Closing with zero linger time sends RST instead of FIN.
