@@ -18,15 +18,16 @@ KUBERNETES = ("1.31", "1.37")
 """The oldest release that is still in use, and the newest that is known here."""
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir())
 STORES = ("minio", "seaweedfs", "external-s3")
+OTHERS = ("gpu-pool", "tuning")
 Objects = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Objects]:
-    """Every overlay, and the base with every store."""
+    """Every overlay, and the base with every store and all else; `test_serving` has what KServe needs."""
     folder = tmp_path_factory.mktemp("render")
     found = {overlay: render(MANIFESTS / "overlays" / overlay) for overlay in OVERLAYS}
-    return found | {store: with_components([store, "gpu-pool"], folder) for store in STORES}
+    return found | {store: with_components([store, *OTHERS], folder) for store in STORES}
 
 
 SETS = [*OVERLAYS, *STORES]
@@ -53,6 +54,11 @@ def test_a_misspelt_field_is_found(rendered: dict[str, Objects]) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_set_keeps_to_every_policy(rendered: dict[str, Objects], name: str, policy: str) -> None:
     assert list(POLICIES[policy](rendered[name])) == []
+
+
+def test_no_component_is_left_out() -> None:
+    folders = {path.name for path in (MANIFESTS / "components").iterdir()}
+    assert folders - {*STORES, *OTHERS} == {"serving", "store-access"}
 
 
 def test_no_object_occurs_twice(rendered: dict[str, Objects]) -> None:
