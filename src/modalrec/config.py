@@ -22,6 +22,8 @@ UNREADABLE = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError
 """What the YAML reader raises: errors of its own, and others for 2001-99-99, a number of 5,000 digits, `!!int ""`."""
 MOST_VALUES = 100_000
 """Of a file, or of an assignment."""
+MOST_BYTES = 256 << 10
+"""Of a file; a reader of YAML takes a second for so many, and some files have no end."""
 
 
 class Config(BaseModel):
@@ -119,7 +121,11 @@ def load_file(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, unreadable, or not a mapping.
     """
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{path}: has more than {MOST_BYTES:,} bytes, which no settings need; is it data?")
+        loaded = yaml.load(content.decode(), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give an existing YAML or JSON file") from None
     except UNREADABLE as error:

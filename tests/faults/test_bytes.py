@@ -169,6 +169,37 @@ def test_known_trouble_in_the_configuration_beside_weights(file: str, piece: byt
         (load_quantizer if file == "quantizer.json" else load_recommender)(tmp_path)
 
 
+@pytest.mark.fault("bytes")
+@pytest.mark.parametrize("piece", ["a{}: 1\n", "{{a{}: [1]}}\n", "x", "[", "- ", "a{}: &a{} b\n", '"', " "])
+def test_ten_megabytes_of_settings_are_refused(piece: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("".join(piece.format(*2 * [number]) for number in range((10 << 20) // len(piece) + 1)))
+    refused(path)
+
+
+@pytest.mark.fault("bytes")
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/urandom"])
+def test_settings_without_end_are_refused(place: str) -> None:
+    refused(Path(place))
+
+
+def refused(path: Path) -> None:
+    begin = time.process_time()
+    with pytest.raises(ConfigError, match=f"{path}: has more than 262,144 bytes"):
+        load_file(path)
+    assert time.process_time() - begin < SECONDS
+
+
+@pytest.mark.guard("bytes")
+def test_without_its_limit_a_long_file_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("".join(f"a{number}: 1\n" for number in range(70_000)))
+    monkeypatch.setattr("modalrec.config.MOST_BYTES", 1 << 30)
+    begin = time.process_time()
+    assert len(load_file(path)) == 70_000
+    assert time.process_time() - begin > 0.5, "so many times as long for ten megabytes"
+
+
 @pytest.mark.guard("bytes")
 def test_without_its_guard_a_manifest_that_is_none_is_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

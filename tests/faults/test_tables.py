@@ -1,6 +1,8 @@
 """Bad input to the stage `ingest`: one clear error, and nothing written."""
 
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -267,6 +269,28 @@ def test_a_broken_item_is_named_with_its_line(tmp_path, kind, place):
     said = refused(tmp_path / "raw", tmp_path, r"items\.csv")
     assert message in said
     assert f"line {number}" in said
+
+
+@pytest.mark.fault("tables")
+@pytest.mark.parametrize("name", ["items", "interactions"])
+def test_a_parquet_table_whose_footer_lies_is_read_or_refused(tmp_path, name, record_property):
+    """Counts, offsets, types, statistics and names at random; some names are no text, which no reader expects."""
+    source = write_tables(tmp_path / "raw")
+    content = pd.read_csv(source / f"{name}.csv").to_parquet()
+    (source / f"{name}.csv").unlink()
+    begin = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    columns = [found.start() for found in re.finditer(b"(user|item)_id", content) if found.start() > begin]
+    cases = columns + list(range(begin, len(content) - 8, (len(content) - begin) // 40))
+    for number, place in enumerate(cases):
+        value = 0xFF if place in columns else random.Random(number).choice([0, 1, 0x7F, content[place] ^ 1])
+        (source / f"{name}.parquet").write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+        out = tmp_path / "out" / str(number)
+        try:
+            run(source, out)
+        except ModalrecError as error:
+            assert f"{name}.parquet" in str(error) or "columns" in str(error)  # noqa: PT017
+            assert not out.exists()
+    record_property("cases", len(cases))
 
 
 @pytest.mark.fault("tables")

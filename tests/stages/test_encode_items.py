@@ -201,6 +201,15 @@ def test_tables_of_users_that_are_none(edges: dict[str, Path], tmp_path: Path) -
     pq.write_table(pa.table({"history": ["f1"]}), tmp_path / "users.parquet")
     with pytest.raises(DataError, match=r"user: the column is missing(.|\n)*history: is string, not a list"):
         recommend_users(server, tmp_path / "users.parquet", tmp_path / "lists.parquet", 3, True, QUIET)
+    pq.write_table(pa.table({"user": ["a"], "history": [[{"item": "f1"}]]}), tmp_path / "users.parquet")
+    with pytest.raises(DataError, match=r"users\.parquet: after row 0: .*history as a list of item ids"):
+        recommend_users(server, tmp_path / "users.parquet", tmp_path / "lists.parquet", 3, True, QUIET)
+    content = bytearray((tmp_path / "users.parquet").read_bytes())
+    content[4:40] = bytes(36)
+    (tmp_path / "users.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"users\.parquet"):
+        recommend_users(server, tmp_path / "users.parquet", tmp_path / "lists.parquet", 3, True, QUIET)
+    assert not (tmp_path / "lists.parquet").exists()
     (tmp_path / "users.csv").write_text("user,history\n")
     with pytest.raises(DataError, match="is no parquet file"):
         recommend_users(server, tmp_path / "users.csv", tmp_path / "lists.parquet", 3, True, QUIET)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from modalrec.artifacts.schemas import embedding_lists, embeddings, stream
+from modalrec.artifacts.schemas import UNREADABLE, embedding_lists, embeddings, stream
 from modalrec.errors import ArtifactError
 
 # N items of a batch or of all, D length of the vectors.
@@ -95,7 +95,7 @@ class EmbeddingsReader:
             with pq.ParquetFile(self.path) as file:
                 found = file.schema_arrow
                 self.n_items: int = file.metadata.num_rows
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise ArtifactError(f"{self.path}: cannot be read ({error}); run the stage that made it again") from None
         index = found.get_field_index("embedding")
         kind: Any = found.field(index).type if index >= 0 else pa.null()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from modalrec.artifacts.schemas import UNREADABLE
 from modalrec.errors import DataError, Problems
 
 # R rows of a file, L codes of a semantic ID, D length of a vector.
@@ -110,7 +111,7 @@ def read_item_table(path: Path) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
     if "item_id" not in table.column_names:
         raise DataError(f"{path}: no column item_id; it has {', '.join(table.column_names)}. {MEND}")

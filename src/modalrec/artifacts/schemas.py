@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 
 from modalrec.errors import ArtifactError
 
+UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What reading a damaged parquet file raises; the last one for a column whose name is no text."""
+
 ITEMS = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -127,7 +130,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     check_columns(path, schema)
     try:
         return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the stage that made it again") from None
 
 
@@ -142,7 +145,7 @@ def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     """
     try:
         found = pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the stage that made it again") from None
     wrong = [
         f"{field.name} ({_type(found, field.name)} instead of {field.type})"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from modalrec.artifacts.schemas import IMAGES, stream
+from modalrec.artifacts.schemas import IMAGES, UNREADABLE, stream
 from modalrec.config import Config
 from modalrec.data.archives import BadFile
 from modalrec.data.downloads import DownloadConfig
@@ -175,7 +175,7 @@ def _parts(dataset: Path) -> list[Path]:
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run ingest again") from None
 
 

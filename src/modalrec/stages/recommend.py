@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modalrec.artifacts.files import file_in_place
 from modalrec.artifacts.manifest import read_manifest
-from modalrec.artifacts.schemas import stream
+from modalrec.artifacts.schemas import UNREADABLE, stream
 from modalrec.errors import ConfigError, DataError, Problems
 from modalrec.recommenders import Recommender, load_recommender
 from modalrec.run import Run
@@ -125,7 +125,7 @@ def recommend_users(server: Server, users: Path, out: Path, k: int, mask_seen: b
 def _batches(path: Path, run: Run) -> Iterator[tuple[list[str], list[list[str]]]]:
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: is no parquet file ({error}); give one with the columns user and history") from None
     with file, run.progress("users", file.metadata.num_rows) as progress:
         schema = file.schema_arrow
@@ -135,8 +135,14 @@ def _batches(path: Path, run: Run) -> Iterator[tuple[list[str], list[list[str]]]
         if "history" in schema.names and not pa.types.is_nested(schema.field("history").type):
             problems.add("history", f"is {schema.field('history').type}, not a list of item ids")
         problems.raise_if_any("Give one row a user: user, and history as a list of item ids, oldest first")
-        for batch in stream(file, BATCH, sorted(USERS)):
-            histories = batch.column("history").cast(pa.list_(pa.string())).to_pylist()
-            names = batch.column("user").cast(pa.string()).to_pylist()
-            yield names, [[item for item in history or [] if item is not None] for history in histories]
-            progress.advance(batch.num_rows)
+        try:
+            for batch in stream(file, BATCH, sorted(USERS)):
+                histories = batch.column("history").cast(pa.list_(pa.string())).to_pylist()
+                names = batch.column("user").cast(pa.string()).to_pylist()
+                yield names, [[item for item in history or [] if item is not None] for history in histories]
+                progress.advance(batch.num_rows)
+        except UNREADABLE as error:
+            raise DataError(
+                f"{path}: after row {progress.done}: {error}; write it again, with user as text and history as a list "
+                "of item ids"
+            ) from None

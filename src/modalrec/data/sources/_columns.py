@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modalrec import config
-from modalrec.artifacts.schemas import stream
+from modalrec.artifacts.schemas import UNREADABLE, stream
 from modalrec.data.archives import is_inside
 from modalrec.data.delimited import read_delimited, read_header
 from modalrec.data.sources import find_file
@@ -93,7 +93,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: no such file; give the folder that holds it")
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: is no complete parquet file ({error}); fetch it again") from None
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from modalrec.artifacts.schemas import stream
+from modalrec.artifacts.schemas import UNREADABLE, stream
 from modalrec.data.sources._columns import BATCH, open_parquet
 from modalrec.data.sources._names import list_ends
 from modalrec.errors import DataError, Problems
@@ -72,7 +72,7 @@ def read_strictly(path: Path, columns: Mapping[str, Kind]) -> Iterator[pa.Record
                 row += batch.num_rows
                 if not len(problems):
                     yield batch
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path}: after row {row}: {error}. Fetch the file again") from None
     problems.raise_if_any("Mend these rows, or fetch the file again")
 
