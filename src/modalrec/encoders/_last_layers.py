@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from modalrec.encoders._tokens import passes_of, put_back
 from modalrec.encoders._vectors import Pooling, pool
 from modalrec.errors import ConfigError
 
@@ -51,7 +52,14 @@ class LastLayers(nn.Module):
         self.pooling, self.normalise = pooling, normalise
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Vectors [B, V] of the tokens [T, D] of each text or picture, as the layers below leave them."""
+        """Vectors [B, V] of the tokens [T, D] of each text or picture, as the layers below leave them.
+
+        Those of about one length go through the layers together.
+        """
+        passes = passes_of([len(state) for state in states], str(states[0].device))
+        return put_back([self._vectors([states[place] for place in places]) for places in passes], passes)
+
+    def _vectors(self, states: Sequence[Tensor]) -> Tensor:
         mask_BT = pad_sequence([state.new_ones(len(state)) for state in states], batch_first=True).long()
         tokens_BTD = pad_sequence([state.float() for state in states], batch_first=True)
         # What is padding gets no weight; where nothing is, no mask is the fastest.

@@ -29,17 +29,28 @@ def in_passes(
     """
     # Tokenizers without marks of begin or end make no token at all of an empty text.
     tokens = [torch.tensor(row or [padding]) for row in rows]
-    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-    limit = GPU_TOKENS if device.startswith("cuda") else CPU_TOKENS
-    passes: list[list[int]] = [[]]
-    for row in order:
-        if passes[-1] and (len(passes[-1]) + 1) * len(tokens[row]) > limit:
-            passes.append([])
-        passes[-1].append(row)
+    passes = passes_of([len(row) for row in tokens], device)
     parts = []
     for places in passes:
         mask_BT = pad_sequence([torch.ones_like(tokens[row]) for row in places], batch_first=True)
         tokens_BT = pad_sequence([tokens[row] for row in places], batch_first=True, padding_value=padding)
         parts.append(encode(tokens_BT.to(device), mask_BT.to(device)))
-    vectors_ND = torch.cat(parts)
-    return vectors_ND[torch.tensor(order).argsort().to(vectors_ND.device)]
+    return put_back(parts, passes)
+
+
+def passes_of(lengths: Sequence[int], device: str) -> list[list[int]]:
+    """The places of texts of these numbers of tokens in passes, the shortest first."""
+    limit = GPU_TOKENS if device.startswith("cuda") else CPU_TOKENS
+    passes: list[list[int]] = [[]]
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if passes[-1] and (len(passes[-1]) + 1) * lengths[place] > limit:
+            passes.append([])
+        passes[-1].append(place)
+    return passes
+
+
+def put_back(parts: Sequence[Tensor], passes: Sequence[Sequence[int]]) -> Tensor:
+    """The vectors [N, D] of passes in the order of the texts."""
+    vectors_ND = torch.cat(list(parts))
+    order = torch.tensor([place for places in passes for place in places])
+    return vectors_ND[order.argsort().to(vectors_ND.device)]
