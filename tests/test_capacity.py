@@ -2,9 +2,11 @@
 
 import pytest
 
-from tests.benchmarks.capacity import INTERACTIONS, ITEMS, Costs, needs, number, page
+from tests.benchmarks.capacity import INTERACTIONS, ITEMS, Costs, costs_of, needs, number, page
+from tests.manifests.rendering import MANIFESTS
 
-COSTS = Costs(event=1e-5, text=1e-2, picture=2e-2, fused=1e-4, learnt=1e-4, trained=1e-5, ranked=1e-6, flops=30e9)
+TIMES = {"event": 1e-5, "text": 1e-2, "picture": 2e-2, "fused": 1e-4, "learnt": 1e-4, "trained": 1e-5, "ranked": 1e-6}
+COSTS = Costs(**TIMES, flops=30e9, process=1e9, fuse_bytes=100.0, quantize_bytes=4e3)
 
 
 def test_needs_follow_from_costs() -> None:
@@ -12,7 +14,7 @@ def test_needs_follow_from_costs() -> None:
     assert found["embed_text"].core_hours == pytest.approx(10**7 * 1e-2 / 3600)
     assert found["embed_text"].gpu_hours == pytest.approx(found["embed_text"].core_hours / 1000)
     assert found["ingest"].gpu_hours is None
-    assert found["quantize"].memory == pytest.approx(10**7 * 4 * (384 + 1280) / 2**30)
+    assert found["quantize"].memory == pytest.approx((1e9 + 10**7 * 4e3) / 2**30)
     larger = needs(COSTS, 10**9, 10**8)
     for stage, need in found.items():
         assert larger[stage].core_hours >= need.core_hours
@@ -25,3 +27,10 @@ def test_the_page_has_every_size() -> None:
         for items in ITEMS:
             assert f"**{number(interactions)} interactions, {number(items)} items**" in text
     assert text.count("| quantize |") == len(INTERACTIONS) * len(ITEMS)
+
+
+def test_the_page_is_what_the_script_makes_of_its_costs() -> None:
+    """Where this fails, put what `make bench ARGS=capacity` prints into the page."""
+    text = (MANIFESTS / "CAPACITY.md").read_text()
+    assert page(costs_of(text)) in text
+    assert vars(costs_of(page(COSTS))) == pytest.approx(vars(COSTS))

@@ -1,21 +1,28 @@
 """What a run needs at other sizes: costs of each stage by item, event and epoch are measured, the rest is multiplied.
 
 `measured` runs the stages at two sizes on one thread and takes the slope of CPU-seconds (`time.process_time`), so that
-what a stage costs whatever the size drops out. Memory and storage follow from the shapes of what is kept. GPU-hours are
-extrapolated: arithmetic at what one core was measured to do, moved to a GPU that sustains `GPU_FLOPS`. No GPU was used.
+what a stage costs whatever the size drops out. What `fuse` and `quantize` cost, and the memory that they hold at most,
+are slopes of processes with many items; the memory of the others, and storage, follow from the shapes of what is kept.
+GPU-hours are extrapolated: arithmetic at what one core was measured to do, moved to a GPU that sustains `GPU_FLOPS`.
+No GPU was used.
 """
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from modalrec.config import load_preset, resolve
+from modalrec.artifacts import write_artifact
+from modalrec.artifacts.embeddings import ROWS, EmbeddingsWriter
+from modalrec.config import Config, load_preset, resolve
 from modalrec.run import Run
 from modalrec.stages import load_stage
 from tests.raw import write_tables
@@ -26,6 +33,8 @@ TEXT_BYTES, PICTURE_BYTES, EVENT_BYTES = 400, 15_000, 12
 TEXT_WIDTH, PICTURE_WIDTH = 384, 1280
 PICTURE = 1 / 60
 """EfficientNet-Lite0 on pictures of 256 px, as `tests/benchmarks/encoding.py` measures it."""
+MANY_ITEMS = (20_000, 60_000)
+"""More than two batches of a stage that takes them one after the other."""
 GPU_FLOPS = 30e12
 """What an L4 sustains in bfloat16 where it is fed well: a quarter of its data sheet's 121e12. Assumed, not measured."""
 WORDS = ("red", "steel", "kettle", "quiet", "motor", "garden", "light", "paper", "travel", "cup", "for", "with", "and")
@@ -40,10 +49,13 @@ class Costs:
         text: Encoding an item's text, of 40 words.
         picture: Encoding a picture.
         fused: Joining an item's vectors.
-        learnt: Learning from an item in an epoch of the quantizer.
+        learnt: Learning from an item in an epoch of the quantizer, and coding it.
         trained: Learning from an event in an epoch of the recommender.
         ranked: Scoring an item for a user.
         flops: Floating-point operations of a core, in a second of a matrix product.
+        process: Bytes that a process holds whatever the size.
+        fuse_bytes: Bytes of memory for an item while its vectors are joined.
+        quantize_bytes: Bytes of memory for an item while the quantizer learns.
     """
 
     event: float
@@ -54,6 +66,9 @@ class Costs:
     trained: float
     ranked: float
     flops: float
+    process: float
+    fuse_bytes: float
+    quantize_bytes: float
 
 
 @dataclass(frozen=True)
@@ -74,11 +89,16 @@ def main(argv: Sequence[str] = ()) -> None:
 
 def page(costs: Costs) -> str:
     """Costs, and a table for each number of interactions and items."""
-    lines = ["| measured here, one thread | CPU-microseconds |", "|---|---|"]
-    lines += [f"| {name} | {1e6 * value:,.3g} |" for name, value in vars(costs).items() if name != "flops"]
+    lines = ["| measured here, one thread | unit | |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {unit_of(name)} | {value / UNITS[unit_of(name)]:.3g} |" for name, value in vars(costs).items()
+    ]
+    largest = needs(costs, INTERACTIONS[-1], ITEMS[-1])
+    longest = max(need.gpu_hours or 0.0 for need in largest.values())
     lines += [
         "",
-        f"A core does {costs.flops / 1e9:.0f} GFLOP/s in float32; a GPU is taken to do {GPU_FLOPS / 1e12:.0f} TFLOP/s.",
+        f"A GPU is taken to do {GPU_FLOPS / 1e12:.0f} TFLOP/s. One is then enough for every stage: at the largest size "
+        f"none takes it for more than {short(longest)} hours.",
     ]
     for interactions in INTERACTIONS:
         for items in ITEMS:
@@ -92,6 +112,27 @@ def page(costs: Costs) -> str:
     return "\n".join(lines)
 
 
+UNITS = {"CPU-microseconds": 1e-6, "GFLOP/s": 1e9, "bytes": 1.0}
+
+
+def unit_of(name: str) -> str:
+    """What a cost is printed in."""
+    if name == "flops":
+        return "GFLOP/s"
+    return "bytes" if name == "process" or name.endswith("_bytes") else "CPU-microseconds"
+
+
+def costs_of(text: str) -> Costs:
+    """The costs that a page was computed from."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    named = {
+        name: float(value) * UNITS[unit]
+        for name, unit, value in (row for row in rows if len(row) == 3)
+        if unit in UNITS
+    }
+    return Costs(**named)
+
+
 def needs(costs: Costs, interactions: int, items: int) -> dict[str, Need]:
     """From stage to need, with semantic IDs: a table of item vectors would add 16 x width bytes an item to training."""
     hour, gib = 3600.0, 2.0**30
@@ -100,10 +141,10 @@ def needs(costs: Costs, interactions: int, items: int) -> dict[str, Need]:
     users = min(TESTED_USERS, interactions // EVENTS_PER_USER)
 
     def on_gpu(seconds: float, memory: float, stored: float) -> Need:
-        return Need(seconds / hour, seconds * gpu / hour, memory / gib, stored / gib)
+        return Need(seconds / hour, seconds * gpu / hour, (costs.process + memory) / gib, stored / gib)
 
     def on_cpu(seconds: float, memory: float, stored: float) -> Need:
-        return Need(seconds / hour, None, memory / gib, stored / gib)
+        return Need(seconds / hour, None, (costs.process + memory) / gib, stored / gib)
 
     contents = items * (TEXT_BYTES + PICTURE_BYTES)
     return {
@@ -112,15 +153,15 @@ def needs(costs: Costs, interactions: int, items: int) -> dict[str, Need]:
         ),
         "embed_text": on_gpu(items * costs.text, 150 * items, 4 * TEXT_WIDTH * items),
         "embed_image": on_gpu(items * costs.picture, 150 * items, 4 * PICTURE_WIDTH * items),
-        "fuse": on_cpu(items * costs.fused, 2 * vectors * items, vectors * items),
-        "quantize": on_gpu(items * QUANTIZER_EPOCHS * costs.learnt, vectors * items, 16 * items),
+        "fuse": on_cpu(items * costs.fused, items * costs.fuse_bytes, vectors * items),
+        "quantize": on_gpu(items * QUANTIZER_EPOCHS * costs.learnt, items * costs.quantize_bytes, 16 * items),
         "finetune": on_gpu(interactions * EPOCHS * costs.trained, 8 * interactions + 16 * items, 50e6),
         "evaluate": on_cpu(users * items * costs.ranked, 8 * interactions + 256 * items, 200 * users),
     }
 
 
 def measured() -> Costs:
-    """Runs the stages at two sizes each."""
+    """Runs the stages at two sizes each; costs have the three digits that the page shows."""
     preset = load_preset("laptop")
     with tempfile.TemporaryDirectory() as temporary:
         # The first one pays for what is loaded and compiled once, and is not looked at.
@@ -131,16 +172,67 @@ def measured() -> Costs:
     items, events, users = (large.items - small.items), (large.events - small.events), (large.users - small.users)
     pairs = large.users * large.items - small.users * small.items
     assert users > 0
-    return Costs(
+    fused, learnt = held("fuse"), held("quantize")
+    found = Costs(
         event=per["ingest"] / events,
         text=per["embed_text"] / items,
         picture=PICTURE,
-        fused=per["fuse"] / items,
-        learnt=per["quantize"] / (items * Chain.epochs),
+        fused=fused.seconds,
+        learnt=learnt.seconds,
         trained=per["finetune"] / (events * Chain.epochs),
         ranked=per["evaluate"] / pairs,
         flops=core_flops(),
+        process=fused.process,
+        fuse_bytes=fused.each,
+        quantize_bytes=learnt.each,
     )
+    return Costs(**{name: float(f"{value:.3g}") for name, value in vars(found).items()})
+
+
+class Held(NamedTuple):
+    """What a stage costs: bytes of memory whatever the size and for each item, and CPU-seconds for each item."""
+
+    process: float
+    each: float
+    seconds: float
+
+
+def held(stage: str) -> Held:
+    """Of processes of the stage, with many items; the quantizer learns for one epoch."""
+    edges = ("embeddings",) if stage == "quantize" else ("text_embeddings", "image_embeddings")
+    widths = (TEXT_WIDTH + PICTURE_WIDTH,) if stage == "quantize" else (TEXT_WIDTH, PICTURE_WIDTH)
+    output, options = ("codes", ["--set=training.epochs=1"]) if stage == "quantize" else ("embeddings", [])
+    peaks, seconds = [], []
+    for items in MANY_ITEMS:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for edge, width in zip(edges, widths, strict=True):
+                write_vectors(folder / edge, items, width)
+            given = [f"--{edge.replace('_', '-')}={folder / edge}" for edge in edges]
+            command = [sys.executable, "-m", "modalrec", stage, "--preset=laptop", "--device=cpu", "--quiet"]
+            words = [*command, *options, *given, f"--{output}={folder / 'made'}"]
+            process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise RuntimeError(f"{stage} of {items} items failed")
+            peaks.append(1024.0 * usage.ru_maxrss)
+            seconds.append(usage.ru_utime + usage.ru_stime)
+    more = MANY_ITEMS[1] - MANY_ITEMS[0]
+    each = max(peaks[1] - peaks[0], 0.0) / more
+    return Held(peaks[0] - each * MANY_ITEMS[0], each, (seconds[1] - seconds[0]) / more)
+
+
+def write_vectors(folder: Path, items: int, width: int) -> None:
+    """Made-up vectors of so many items."""
+    rng = np.random.default_rng(0)
+    with (
+        write_artifact(folder, "embeddings", stage="fuse", config=Config(), seed=0, inputs={}) as work,
+        EmbeddingsWriter(work.folder, width) as writer,
+    ):
+        for begin in range(0, items, ROWS):
+            rows = range(begin, min(begin + ROWS, items))
+            vectors_RV = rng.standard_normal((len(rows), width), np.float32)
+            writer.write([f"i{row}" for row in rows], np.ones(len(rows), bool), vectors_RV)
 
 
 class Chain:
