@@ -63,7 +63,7 @@ def found(source: str) -> list[str]:
 
 def _imported(nodes: list[ast.AST]) -> dict[str, str]:
     """From the name that a module or function has in a file to its own."""
-    found = {}
+    found: dict[str, str] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
             found |= {each.asname: each.name for each in node.names if each.asname}

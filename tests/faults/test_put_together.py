@@ -34,8 +34,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         function(items, folder / f"part-{part}", config=chosen, run=Run("embed_text", quiet=True))
     dataset = ingest(folder)
     model = {"name": "sasrec", "width": 8, "heads": 2, "layers": 1, "history": 8}
-    chosen = {"recommender": model, "training": {"epochs": 1}}
-    run_stage("finetune", chosen, dataset=dataset, model=folder / "model")
+    settings = {"recommender": model, "training": {"epochs": 1}}
+    run_stage("finetune", settings, dataset=dataset, model=folder / "model")
     run_stage("evaluate", MEASURED, dataset=dataset, model=folder / "model", evaluation=folder / "measured")
     return folder
 
