@@ -127,6 +127,19 @@ def test_what_is_refused_or_missing_is_not_asked_again(embedded: EmbeddedStore, 
         assert len(server.requests) == 2
 
 
+@pytest.mark.fault("store")
+@pytest.mark.parametrize("name", ["200 with an empty body", "half a body as if it were whole"])
+def test_what_others_have_stored_is_held_to_its_size(name: str, embedded: EmbeddedStore, prefix: str) -> None:
+    """Raw data that another program put there has no digest of ours."""
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    embedded.store()._client.put_object(bucket, f"{key}/raw", io.BytesIO(CONTENT), len(CONTENT))
+    with faulty(embedded.endpoint, again(FAULTS[name], -1, method="GET", path="raw")) as server:
+        with pytest.raises(UpstreamError, match=f"bytes came instead of {len(CONTENT)}"):
+            through(server, embedded).get_bytes(f"{prefix}/raw")
+        server.faults = []
+        assert through(server, embedded).get_bytes(f"{prefix}/raw") == CONTENT
+
+
 WAYS = ("bytes", "names", "exists", "put", "create")
 
 
