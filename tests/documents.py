@@ -28,6 +28,8 @@ INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?(?:make|modalrec|pytest|python -m)
 
 ELSEWHERE = re.compile(r"needs?\s+(?:a|that)\s+cluster|no\s+test\s+runs", re.IGNORECASE)
 """How the paragraph before a block says that its commands are for a cluster."""
+UNRUN = re.compile(r"\s#.*\bneeds (?:the network|root|a cluster|a GPU)\b")
+"""How the comment of one command says why no test runs it."""
 
 
 def pages() -> list[Path]:
@@ -57,7 +59,7 @@ def dead_links(page: Path, text: str) -> list[str]:
 
 
 def commands(text: str) -> Iterator[tuple[str, bool, bool]]:
-    """Each command of a page, whether it is a line of a block, and whether that is said to need a cluster."""
+    """Each command of a page, whether it is a line of a block, and whether that is said to be run by no test."""
     prose, *blocks = re.split(r"^```", text, flags=re.MULTILINE)  # in turn: a block, then the prose after it
     for block, after in zip(blocks[::2], blocks[1::2], strict=True):
         cluster = bool(ELSEWHERE.search(prose.strip().rpartition("\n\n")[2]))
@@ -66,8 +68,9 @@ def commands(text: str) -> Iterator[tuple[str, bool, bool]]:
         for line in lines.replace("\\\n", " ").splitlines():
             if language != "sh" and not re.match(r"(\.venv/bin/|make |kubectl |kfp )", line):
                 continue
+            elsewhere = cluster or bool(UNRUN.search(line))
             if line := re.sub(r"(^|\s)#.*", "", line).strip():
-                yield from ((part, True, cluster) for part in re.split(r"\s+&&\s+", line))
+                yield from ((part, True, elsewhere) for part in re.split(r"\s+&&\s+", line))
         prose = after
     yield from ((span, False, False) for span in _spans(prose))
 

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 
 from modalrec import plugins
+from modalrec.artifacts import read_manifest
 from modalrec.testing.quantizers import QuantizerContract
 from modalrec.testing.recommenders import RecommenderContract
 from pipelines.runner import recipes
 from tests.cli.conftest import Cli, cli
 from tests.conftest import ROOT
+from tests.documents import commands
+from tests.workspace import build
 
 __all__ = ["cli"]
 
@@ -59,19 +63,27 @@ class TestPageRecommender(RecommenderContract):
 
 
 def test_a_file_in_the_folder_is_all_that_a_plug_in_needs(tmp_path: Path) -> None:
-    """In a copy of the sources, the commands of the page know the new plug-ins at once."""
+    """In a copy of the sources, the commands of the page run with the new plug-ins at once."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for path, code in EXAMPLES.items():
         (tmp_path / path).write_text(code)
-    for stage, setting in (("quantize", "quantizer.name=slices"), ("finetune", "recommender.name=markov")):
+    workspace = build(tmp_path / "workspace")
+    for place in ("codes", "model"):
+        shutil.rmtree(workspace / "out" / place)
+    new = re.compile("|".join(f"name={Path(path).stem}" for path in EXAMPLES))
+    run = [command for command, whole, _ in commands(EXTENDING) if whole and new.search(command)]
+    assert {shlex.split(command)[1] for command in run} == {"config", "quantize", "finetune"}
+    for command in run:
         shown = subprocess.run(
-            [sys.executable, "-m", "modalrec", "config", stage, "--set", setting],
+            [sys.executable, "-m", *shlex.split(command.removeprefix(".venv/bin/"))],
+            cwd=workspace,
             env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
             capture_output=True,
             text=True,
         )
         assert shown.returncode == 0, shown.stderr
-        assert setting.partition("=")[2] in shown.stdout
+    assert read_manifest(workspace / "out" / "codes", "codes").config["quantizer"]["name"] == "slices"
+    assert read_manifest(workspace / "out" / "model", "model").config["recommender"]["name"] == "markov"
 
 
 def test_the_front_page_is_short() -> None:
