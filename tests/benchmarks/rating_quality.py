@@ -48,7 +48,7 @@ TRIED: list[Row] = [
     {"recommender": {"penalty": 0.1}},
     {"recommender": {"drop_ids": 0.3}},
 ]
-BASELINES = ("biased_mf", "biases", "mean")
+BASELINES = ("biased_mf", "linear", "biases", "mean")
 METRICS = ("rmse", "mae", "known_users_rmse", "new_users_rmse", "warm_items_rmse", "cold_items_rmse")
 
 

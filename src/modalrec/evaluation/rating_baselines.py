@@ -1,19 +1,21 @@
-"""What a model of ratings stands beside: the mean, biases of users and items, and biased matrix factorisation.
+"""What a model of ratings stands beside: the mean, biases of users and items, biased factorisation, a line of features.
 
 They learn from the same rows as the model and are asked about the same ones. Settings are the usual ones: of the biases
 those of Koren 2010 (Factor in the Neighbors) as common libraries have them, of the factorisation (Koren et al. 2009,
 Matrix Factorization Techniques) 100 factors and 20 passes of stochastic gradient descent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modalrec.compiled import kernel
+from modalrec.data.moments import Moments
 from modalrec.data.rows import Rows
 from modalrec.data.splits import TRAIN
+from modalrec.evaluation.rating_line import Line
 
 # E train rows, B rows that are asked about, U users, N items, K factors.
 
@@ -26,8 +28,10 @@ FACTORS, EPOCHS, RATE, DECAY, DEVIATION = 100, 20, 0.005, 0.02, 0.1
 class RatingBaseline(Protocol):
     """Says a rating of any user and item."""
 
-    def say(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
-        """[B] ratings, within the range of those in training."""
+    def say(
+        self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """[B] ratings, within the range of those in training; not all ask when they are given."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Biases:
     low: float
     high: float
 
-    def say(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+    def say(
+        self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """See `RatingBaseline`."""
         said = self.mean + self.users_U[users] + self.items_N[items]
         return np.clip(said, self.low, self.high).astype(np.float32)
@@ -68,7 +74,9 @@ class Factors:
     users_UK: NDArray[np.float64]
     items_NK: NDArray[np.float64]
 
-    def say(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+    def say(
+        self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """See `RatingBaseline`."""
         own = self.biases
         said = own.mean + own.users_U[users] + own.items_N[items]
@@ -76,14 +84,51 @@ class Factors:
         return np.clip(said, own.low, own.high).astype(np.float32)
 
 
-def baselines(rows: Rows, rng: np.random.Generator) -> dict[str, RatingBaseline]:
-    """`mean`, `biases` and `biased_mf`, fitted to the train rows that have a rating."""
+@dataclass(frozen=True)
+class LineAndBiases:
+    """A line through all features, and b_u + b_i of what it leaves.
+
+    Attributes:
+        line: The line.
+        biases: b_u and b_i around 0, and the range of the ratings.
+    """
+
+    line: Line
+    biases: Biases
+
+    def say(
+        self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """See `RatingBaseline`."""
+        own = self.biases
+        said = self.line.say(users, items, timestamps) + own.users_U[users] + own.items_N[items]
+        return np.clip(said, own.low, own.high).astype(np.float32)
+
+
+def baselines(
+    rows: Rows,
+    rng: np.random.Generator,
+    content_NV: NDArray[np.float32] | None = None,
+    moments: Moments | None = None,
+) -> dict[str, RatingBaseline]:
+    """`biased_mf`, `linear`, `biases` and `mean`, fitted to the train rows that have a rating.
+
+    Args:
+        rows: All rows, and the features that `linear` gets.
+        rng: Draws first factors and orders.
+        content_NV: Vectors of the items' texts and pictures, for `linear`.
+        moments: What is known at the moment of a row, for `linear`.
+    """
     users, items, ratings = _train(rows)
     mean = float(ratings.mean()) if len(ratings) else 0.0
     low, high = (float(ratings.min()), float(ratings.max())) if len(ratings) else (0.0, 0.0)
     nothing = Biases(mean, np.zeros(rows.n_users), np.zeros(rows.n_items), low, high)
+    line = Line(rows, content_NV, moments, rng)
+    times = None if rows.timestamps is None else rows.timestamps[rows.of(TRAIN, "rating")]
+    left = ratings - line.say(users, items, times)
     return {
         "biased_mf": _factors(users, items, ratings, nothing, rng),
+        "linear": LineAndBiases(line, _biases(users, items, left, replace(nothing, mean=0.0))),
         "biases": _biases(users, items, ratings, nothing),
         "mean": nothing,
     }

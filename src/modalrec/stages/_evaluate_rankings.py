@@ -51,7 +51,8 @@ class Rankings:
         items = np.arange(self.rows.n_items, dtype=np.int32)
 
         def say(place: int) -> NDArray[np.float32]:
-            return baseline.say(np.full(len(items), self.rows.users[place]), items)
+            times = None if self.rows.timestamps is None else np.full(len(items), self.rows.timestamps[place])
+            return baseline.say(np.full(len(items), self.rows.users[place]), items, times)
 
         self._rank(role, say)
 

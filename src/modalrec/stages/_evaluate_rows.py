@@ -30,6 +30,7 @@ from modalrec.recommenders._rows import RowModel
 from modalrec.run import Run
 from modalrec.stages._evaluate_config import Config
 from modalrec.stages._evaluate_rankings import Rankings
+from modalrec.stages._items import item_content
 from modalrec.stages.trained import Trained
 
 ABLATIONS = {"without_popularity": "popularity", "without_codes": "codes", "without_content": "content"}
@@ -103,8 +104,12 @@ def evaluate_rows(
                 said = predict(model, rows, hidden, run, what="predicting hidden rows")
                 _write_csv(work.folder / PREDICTIONS, rows, hidden, said, config.rows.prediction_columns)
         if task == "rating":
-            for role, baseline in rating_baselines(rows, run.rng("biased_mf")).items():
-                add(role, baseline.say(np.asarray(rows.users[places]), np.asarray(rows.items[places])))
+            users, items = np.asarray(rows.users[places]), np.asarray(rows.items[places])
+            times = None if rows.timestamps is None else rows.timestamps[places]
+            edges = (folders.get(edge) for edge in ("embeddings", "text_embeddings", "image_embeddings"))
+            content_NV = item_content(folders["dataset"], *edges)
+            for role, baseline in rating_baselines(rows, run.rng("biased_mf"), content_NV, rankings.moments).items():
+                add(role, baseline.say(users, items, times))
                 rankings.add_baseline(role, baseline)
         else:
             for role, said in baselines(rows, places).items():

@@ -24,6 +24,7 @@ LABELS = {
     "without_popularity": ("Without popularity", "the same model, not told how popular an item is"),
     "without_codes": ("Without codes", "the same model without the items' codes"),
     "biased_mf": ("Biased MF", "matrix factorisation with biases, on the same rows"),
+    "linear": ("Linear", "ridge regression on the same features, then biases"),
     "biases": ("Biases", "mean, bias of the user and bias of the item"),
     "popularity": ("Popularity", "the item's train rows"),
     "mean": ("Mean", "the mean rating of training, for every row"),
@@ -129,9 +130,8 @@ def _ranking(contents: RowContents) -> list[Line]:
 
 def _verdict(results: Mapping[str, RatingResult]) -> str:
     model = results[HEADLINE]
-    beside = ", ".join(
-        f"{LABELS[role][0]} {_shown(results[role].metrics['rmse'])}" for role in ("biased_mf", "biases", "mean")
-    )
+    others = ("biased_mf", "linear", "biases", "mean")
+    beside = ", ".join(f"{LABELS[role][0]} {_shown(results[role].metrics['rmse'])}" for role in others)
     return (
         f"RMSE is {_shown(model.metrics['rmse'])} (95 % interval {_range(model)}), where the baselines have: {beside}."
     )
