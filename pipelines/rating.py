@@ -24,7 +24,7 @@ STAGES = ["ingest", "embed_text", "embed_image", "finetune", "evaluate"]
     name="rating",
     display_name="Ratings",
     description="Encode items' texts and pictures once, train DLRM on ratings, and measure it beside itself without "
-    "them, biased matrix factorisation, biases and the mean.",
+    "them, biased matrix factorisation, a line through the same features, biases and the mean.",
 )
 @with_summary
 def pipeline(

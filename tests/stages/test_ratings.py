@@ -57,7 +57,8 @@ def test_a_model_of_ratings_is_measured_beside_its_ablation_and_baselines(
     assert metrics["rmse"] < 0.8 * metrics["biases_rmse"] < metrics["mean_rmse"]
     assert metrics["rmse_low"] < metrics["rmse"] < metrics["rmse_high"]
     assert metrics["primary_metric"] == metrics["rmse"] == pytest.approx(metrics["mse"] ** 0.5)
-    assert {"without_content_rmse", "biased_mf_mae", "known_users_rmse", "rating_5_rmse"} <= metrics.keys()
+    named = {"without_content_rmse", "biased_mf_mae", "linear_rmse", "known_users_rmse", "rating_5_rmse"}
+    assert named <= metrics.keys()
     assert metrics["recall_10"] > metrics["popularity_recall_10"]
     assert metrics["warm_items_recall_10"] == metrics["recall_10"], "all items are warm"
     assert metrics["ranked_users"] == 150 - _without_liked()
