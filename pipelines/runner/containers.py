@@ -5,12 +5,17 @@ the image's user, or as the user who started it, whose folders it writes to.
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kfp import local
 
 from modalrec.errors import UpstreamError
+
+DRAIN_SECONDS = 5.0
+"""In which the last output of a container that is gone arrives."""
 
 
 def container_runner(environment: Mapping[str, str]) -> local.DockerRunner:
@@ -71,13 +76,27 @@ def run_container(
         ) from None
     try:
         container.start()
-        for line in _lines(container.logs(stream=True, follow=True)):
-            on_line(line)
-        return int(container.wait()["StatusCode"])
+        output, ended, waiting = container.logs(stream=True, follow=True), threading.Event(), ThreadPoolExecutor(1)
+        code = waiting.submit(_wait, container, output, ended)
+        waiting.shutdown(wait=False)  # an interrupted run removes the container, and that ends the wait
+        try:
+            for line in _lines(output):
+                on_line(line)
+        finally:
+            ended.set()
+        return code.result()
     except APIError as error:
         raise UpstreamError(f"{image}: {error.explanation}; `docker logs` and the engine's own log say more") from None
     finally:
         container.remove(force=True)
+
+
+def _wait(container: Any, output: Any, ended: threading.Event) -> int:
+    """The exit code; ends the output of a container that is gone where the engine does not, as podman 4 at times."""
+    code = int(container.wait()["StatusCode"])
+    if not ended.wait(DRAIN_SECONDS):
+        output.close()
+    return code
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterable[str]:

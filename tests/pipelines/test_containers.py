@@ -1,5 +1,6 @@
 """Stages in containers: output line by line, the exit code, nothing left behind; `images/test` runs real ones."""
 
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,6 +10,7 @@ from docker.errors import APIError, ImageNotFound
 
 from modalrec.artifacts.store import Store
 from modalrec.errors import UpstreamError
+from pipelines.runner import containers
 from pipelines.runner.containers import container_runner, run_container
 from pipelines.runner.staging import Staging
 from tests.pipelines.toy import pipeline
@@ -57,6 +59,28 @@ def test_output_comes_in_lines_however_it_is_cut() -> None:
     engine = Engine([b"[fuse] it", b"ems\nerror: no", b" rows\n", "caf\u00e9".encode()[:-1]], code=3)
     assert run(engine) == (3, ["[fuse] items", "error: no rows", "caf\ufffd"])
     assert engine.given == {"image": "team/train:1", "command": COMMAND, "volumes": {}, "user": "1000:1000"}
+    assert engine.removed
+
+
+class Endless:
+    """Output that an engine never ends, as podman 4 at times where a container is gone."""
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self.chunks, self.closed = chunks, threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.chunks
+        assert self.closed.wait(20), "nobody has closed it"
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_output_ends_with_the_container_where_the_engine_forgets_to_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "DRAIN_SECONDS", 0.1)
+    engine = Engine([], code=3)
+    monkeypatch.setattr(engine, "logs", lambda stream, follow: Endless([b"one\ntwo\n"]))
+    assert run(engine) == (3, ["one", "two"])
     assert engine.removed
 
 
