@@ -119,12 +119,11 @@ def baselines(
         content_NV: Vectors of the items' texts and pictures, for `linear`.
         moments: What is known at the moment of a row, for `linear`.
     """
-    users, items, ratings = _train(rows)
+    users, items, ratings, times = _train(rows)
     mean = float(ratings.mean()) if len(ratings) else 0.0
     low, high = (float(ratings.min()), float(ratings.max())) if len(ratings) else (0.0, 0.0)
     nothing = Biases(mean, np.zeros(rows.n_users), np.zeros(rows.n_items), low, high)
     line = Line(rows, content_NV, moments, rng)
-    times = None if rows.timestamps is None else rows.timestamps[rows.of(TRAIN, "rating")]
     left = ratings - line.say(users, items, times)
     return {
         "biased_mf": _factors(users, items, ratings, nothing, rng),
@@ -134,11 +133,15 @@ def baselines(
     }
 
 
-def _train(rows: Rows) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+def _train(
+    rows: Rows,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.int64] | None]:
+    """Users, items, ratings and times [E] of the rows that are learnt from."""
     places = rows.of(TRAIN, "rating")
     assert rows.ratings is not None  # noqa: S101 (`Rows.of` has refused)
     ratings = rows.ratings[places].astype(np.float64)
-    return np.asarray(rows.users[places]), np.asarray(rows.items[places]), ratings
+    times = None if rows.timestamps is None else rows.timestamps[places]
+    return np.asarray(rows.users[places]), np.asarray(rows.items[places]), ratings, times
 
 
 def _biases(
