@@ -166,7 +166,7 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
         for each of `PARTS` the numbers of a stage's parts, and the `RECOMMENDERS`.
     """
     from components.tune.search import choose
-    from modalrec.stages.configure import COMPARE, COMPARED, configure, line_up
+    from modalrec.stages.configure import COMPARE, configure
 
     with user_errors():
         configs = configure(preset, _with_null(settings), controls, stages)
@@ -174,8 +174,8 @@ def configure_stages(preset: str, settings: Mapping[str, Any], controls: bool, s
             choose(configs)
     texts = {name: json.dumps(configs[name], sort_keys=True) if name in configs else "" for name in CONFIGS}
     parts = {name: list(range(configs.get(stage, {}).get("parts", 1))) for name, stage in PARTS.items()}
-    lines = line_up(configs).values() if COMPARE in configs else ()
-    own = [{stage: json.dumps(line[stage], sort_keys=True) for stage in COMPARED} for line in lines]
+    lines = configs.get(COMPARE, {}).get("recommenders", {}).values()
+    own = [{stage: json.dumps(config, sort_keys=True) for stage, config in line.items()} for line in lines]
     return namedtuple("Configs", [*CONFIGS, *PARTS, RECOMMENDERS])(**texts, **parts, **{RECOMMENDERS: own})
 
 

@@ -5,7 +5,7 @@ import pytest
 from modalrec.config import PRESETS, dump, load_preset, resolve
 from modalrec.errors import ConfigError
 from modalrec.stages import STAGES, load_stage
-from modalrec.stages.configure import COMPARE, FURTHER, configure, line_up
+from modalrec.stages.configure import COMPARE, FURTHER, configure
 from pipelines import compare, ctr, rating
 from pipelines import session as sessions
 
@@ -148,13 +148,21 @@ def test_code_groups_are_for_models_of_clicks() -> None:
 def test_a_line_up_has_the_shared_settings_and_each_ones_own_over_them() -> None:
     settings = {"finetune.training.epochs": 2, "compare.recommenders": {"mine": {}}}
     configs = configure("modalities", settings, stages=compare.STAGES)
-    lines = line_up(configs)
+    lines = configs["compare"]["recommenders"]
     assert list(lines) == ["clicks alone", "texts", "pictures", "texts and pictures", "mine"]
     assert configs["compare"]["names"] == list(lines)
     assert lines["pictures"]["fuse"]["modalities"] == ["image"]
     assert lines["clicks alone"]["finetune"]["recommender"]["content"] == "none"
     assert lines["mine"]["finetune"] == configs["finetune"]
     assert {line["finetune"]["training"]["epochs"] for line in lines.values()} == {2}
+
+
+def test_defaults_of_a_line_up_are_those_of_the_recommender_they_are_for() -> None:
+    lines = configure("compare", {}, stages=compare.STAGES)["compare"]["recommenders"]
+    decays = {name: line["finetune"]["training"]["weight_decay"] for name, line in lines.items()}
+    assert decays["gru4rec"] == 0 < decays["sasrec"]
+    with pytest.raises(ConfigError, match=r"gru4rec\.finetune: training\.weight_decay: gru4rec trains with plain"):
+        configure("compare", {"finetune.training.weight_decay": 0.5}, stages=compare.STAGES)
 
 
 def test_all_that_is_wrong_with_a_line_up_comes_at_once() -> None:

@@ -193,6 +193,11 @@ class Model(nn.Module, ABC):
         """What a model with these settings, of which some may be missing, is monitored by."""
         return cls.monitored
 
+    @classmethod
+    def cannot(cls, config: Any, training: Any) -> str:
+        """What a model with these settings cannot do of a `TrainingConfig`, and what to set; empty where it can."""
+        return ""
+
     def settle(self) -> None:
         """Computes what serving needs besides the weights; is called before a trained model is saved."""
 

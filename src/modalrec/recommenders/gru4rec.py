@@ -195,22 +195,28 @@ class GRU4Rec(ScoringRecommender):
         shuffle = seed if config.shuffle_sessions else None
         return SessionParallel(train, batch_size, store, shuffle_seed=shuffle, chunk=chunk)
 
+    @classmethod
+    def cannot(cls, config: GRU4RecConfig, training: TrainingConfig) -> str:
+        """Weight decay and clipping, and the compiled steps over several streams of sessions."""
+        for field in ("weight_decay", "clip_norm"):
+            if getattr(training, field):
+                return f"training.{field}: gru4rec trains with plain Adagrad; set it to 0"
+        if training.accumulate > 1 and config.engine == "fused":
+            return "recommender.engine: fused learns from one stream of sessions; use engine=auto to accumulate"
+        return ""
+
     def steps(self, config: TrainingConfig, seed: int, team: Team = ALONE) -> Steps:
         """Adagrad on touched rows, as compiled steps on a CPU or as torch operations anywhere.
 
         Raises:
-            ConfigError: Weight decay or clipping is asked for, which the model's training does not have; or the
-                compiled steps over several streams of sessions, which they do not know.
+            ConfigError: The settings are such that it `cannot`.
         """
-        for field in ("weight_decay", "clip_norm"):
-            if getattr(config, field):
-                raise ConfigError(f"training.{field}: gru4rec trains with plain Adagrad; set it to 0")
+        if problem := self.cannot(self.config, config):
+            raise ConfigError(problem)
         if self.config.content == "sum":
             # What an item without events has is its content alone.
             self.item_vectors.data[torch.from_numpy(self.support == 0)] = 0
         if config.accumulate > 1:
-            if self.config.engine == "fused":
-                raise ConfigError("engine: fused learns from one stream of sessions; use engine=auto to accumulate")
             return TogetherSteps(self, config.batch_size, config.accumulate, seed, team)
         if self.config.runs_fused(self.item_bias.device.type):
             from modalrec.recommenders._gru4rec_fused import FusedSteps

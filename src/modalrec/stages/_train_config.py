@@ -77,6 +77,8 @@ class TrainConfig(Config):
             raise ValueError(
                 f"monitor={self.monitor} is not measured of {self.recommender.name}; take one of {', '.join(suitable)}"
             )
+        if problem := discover("recommenders")[self.recommender.name].cannot(self.recommender, self.training):
+            raise ValueError(problem)
         if of_rows and self.shuffle_histories:
             raise ValueError(f"shuffle_histories: {self.recommender.name} learns from rows; leave it at false")
         return self

@@ -59,13 +59,13 @@ def configure(
             resolved[stage] = dump(resolve(known[stage], *layers[stage], where=stage))
         except ConfigError as error:
             problems += str(error).splitlines()
+    if COMPARE in resolved:
+        problems += _line_up(resolved, layers)
     if not problems:
-        try:
-            lines = line_up(resolved) if COMPARE in resolved else {"": resolved}
-        except ConfigError as error:
-            lines, problems = {}, str(error).splitlines()
-        for name, line in lines.items():
-            problems += [f"{name}: {problem}" if name else problem for problem in _contradictions(line)]
+        lines = resolved[COMPARE]["recommenders"] if COMPARE in resolved else {"": {}}
+        for name, own in lines.items():
+            contradictions = _contradictions({**resolved, **own})
+            problems += [f"{name}: {problem}" if name else problem for problem in contradictions]
     if problems:
         found = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
         raise ConfigError(f"settings: {found}\n`modalrec config STAGE` shows what a stage takes")
@@ -77,29 +77,30 @@ def configure(
     return resolved | _ablations(resolved.get("finetune", {}))
 
 
-def line_up(resolved: Mapping[str, Resolved]) -> dict[str, dict[str, Resolved]]:
-    """The configurations of every recommender of a comparison, by its name: the shared ones and its own over them.
+def _line_up(resolved: dict[str, Resolved], layers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Gives every recommender of a comparison the whole configuration of its own stages, and tells what is wrong.
 
-    Raises:
-        ConfigError: There are none, or a setting of one is wrong or of another stage; all at once.
+    A recommender's settings lie over those that were given for all, and defaults under both: what nobody has given is
+    the default of the recommender that it is for.
     """
     given = resolved[COMPARE]["recommenders"]
     problems = [] if given else [f"{COMPARE}.recommenders: names none; see the preset `compare`"]
-    lines: dict[str, dict[str, Resolved]] = {}
+    lines: dict[str, dict[str, Resolved]] = {name: {} for name in given}
     for name, own in given.items():
-        lines[name] = dict(resolved)
-        for stage, settings in own.items():
-            where = f"{COMPARE}.recommenders.{name}.{stage}"
-            if stage not in COMPARED:
-                problems.append(f"{where}: shared by all; of its own a recommender has {', '.join(COMPARED)}")
-                continue
+        where = f"{COMPARE}.recommenders.{name}"
+        problems += [
+            f"{where}.{stage}: shared by all; of its own a recommender has {', '.join(COMPARED)}"
+            for stage in own
+            if stage not in COMPARED
+        ]
+        for stage in (stage for stage in COMPARED if stage in resolved):
+            settings = [*layers[stage], own.get(stage, {})]
             try:
-                lines[name][stage] = dump(resolve(load_stage(stage)[1], resolved[stage], settings, where=where))
+                lines[name][stage] = dump(resolve(load_stage(stage)[1], *settings, where=f"{where}.{stage}"))
             except ConfigError as error:
                 problems += str(error).splitlines()
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return lines
+    resolved[COMPARE] = {**resolved[COMPARE], "recommenders": lines}
+    return problems
 
 
 def _by_stage(

@@ -130,7 +130,7 @@ class TableSteps(Steps):
             each = [grad.coalesce() for grad in mine]
             ids_R = torch.cat(group.in_order(self.team, [grad.indices()[0] for grad in each]))
             grads_RD = torch.cat(group.in_order(self.team, [grad.values() for grad in each]))
-            rows.table.grad = torch.sparse_coo_tensor(ids_R[None], grads_RD, rows.table.shape)
+            rows.table.grad = _of_rows(ids_R, grads_RD, rows.table)
         return totals, int(count)
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,8 +155,12 @@ class TableSteps(Steps):
 
 
 def _no_rows(table: Tensor) -> Tensor:
-    nothing = torch.zeros(1, 0, dtype=torch.int64, device=table.device)
-    return torch.sparse_coo_tensor(nothing, table.new_zeros(0, table.shape[1]), table.shape)
+    nothing = torch.zeros(0, dtype=torch.int64, device=table.device)
+    return _of_rows(nothing, table.new_zeros(0, table.shape[1]), table)
+
+
+def _of_rows(ids_R: Tensor, grads_RD: Tensor, table: Tensor) -> Tensor:
+    return torch.sparse_coo_tensor(ids_R[None], grads_RD, table.shape, check_invariants=False)
 
 
 class _Rows:
