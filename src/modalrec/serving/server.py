@@ -1,5 +1,7 @@
 """The process: uvicorn around the application. SIGTERM ends it when what is being answered has been answered."""
 
+import gc
+
 import uvicorn
 
 from modalrec.serving.app import create_app
@@ -18,8 +20,11 @@ def serve(server: Server, host: str, port: int, name: str, config: ServeConfig, 
         config: Limits.
         access_log: Print a line a request.
     """
+    app = create_app(server, name, config)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays; looking through it again would hold all answers up for .2 s
     uvicorn.run(
-        create_app(server, name, config),
+        app,
         host=host,
         port=port,
         access_log=access_log,
