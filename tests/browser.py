@@ -56,7 +56,13 @@ function looked(frame) {
   const cut = [...page.querySelectorAll(".wide")].filter(box => box.scrollWidth > box.clientWidth + 1)
     .map(box => box.innerText.slice(0, 60));
   const width = root.clientWidth, sticks_out = root.scrollWidth - width;
-  return {width, page: light(behind(page.body, style)), sticks_out, cut, pale: [...pale]};
+  let shown = 0;
+  for (const spot of page.querySelectorAll(".spot")) {
+    spot.focus();
+    const card = spot.firstChild.getBoundingClientRect(), picture = spot.querySelector("img");
+    shown += card.width > 0 && card.left >= 0 && card.right <= width && picture.complete && picture.naturalWidth > 0;
+  }
+  return {width, page: light(behind(page.body, style)), sticks_out, cut, pale: [...pale], shown};
 }
 
 onload = () => {
@@ -77,6 +83,7 @@ class Look:
         sticks_out: Pixels that are only seen by scrolling the page sideways.
         cut: The beginnings of tables and figures that are only seen whole by scrolling them sideways.
         pale: Text whose contrast is too low, with that.
+        shown: Items of a map whose card, with its picture, is whole in the window once they have the focus.
     """
 
     width: int
@@ -84,6 +91,7 @@ class Look:
     sticks_out: int
     cut: list[str]
     pale: list[str]
+    shown: int
 
 
 def look(pages: Mapping[str, Path], folder: Path, width: int, scheme: str) -> dict[str, Look]:

@@ -105,6 +105,14 @@ def test_all_text_stands_out(kind: str, scheme: str, looks: dict[tuple[int, str]
     assert (looks[SCREEN, scheme][kind].page > 0.5) == (scheme == "light"), "the page follows what a person prefers"
 
 
+@pytest.mark.parametrize("width", [PHONE, SCREEN])
+@pytest.mark.parametrize("kind", ["ranking", "clicks"])
+def test_items_of_the_map_show_themselves_in_the_window(
+    kind: str, width: int, looks: dict[tuple[int, str], dict[str, Look]]
+) -> None:
+    assert looks[width, "light"][kind].shown == ITEMS, "by keyboard, each with its whole card"
+
+
 def test_what_is_pale_or_cut_is_seen(tmp_path: Path) -> None:
     (tmp_path / "pale.html").write_text(PALE + "<style>.wide { overflow-x: auto }</style>")
     (tmp_path / "wide.html").write_text("<p style='width: 2000px'>wide</p>")
@@ -125,5 +133,5 @@ def test_what_a_report_is_to_have(kind: str, said: tuple[str, ...], pages: dict[
     html = pages[kind].read_text(encoding="utf-8")
     for words in (*said, "Data", "Leakage checks", "Origin", "Software", "ingest"):
         assert words in html, words
-    assert ('class="map"' in html and '<g class="spot">' in html) == (kind in ("ranking", "clicks"))
+    assert ('class="map"' in html and '<div class="spot' in html) == (kind in ("ranking", "clicks"))
     assert str(ROOT) not in html

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modalrec.artifacts import read_manifest
+from modalrec.artifacts.codes import read_codes
 from modalrec.config import resolve
 from modalrec.evaluation.report.codes import Codes, code_section
 from modalrec.run import Run
@@ -50,19 +51,37 @@ def test_levels_tell_use_and_entropy(folder: Path) -> None:
     assert first.normalised == pytest.approx(first.entropy / 4)
 
 
+def dots_of(svg: ET.Element) -> dict[str | None, list[float]]:
+    paths = svg.iter("path")
+    return {
+        dot[0].text: [float(part) for part in dot.attrib["d"].removeprefix("M").removesuffix("h0").split()]
+        for dot in paths
+    }
+
+
 def test_map_shows_every_item_with_a_vector_once_and_inside(folder: Path) -> None:
     found = section(folder)
     assert found.map is not None
-    svg = ET.fromstring(found.map)  # noqa: S314
-    dots = [dot for path in svg.iter("path") for dot in path.attrib["d"].split("M")[1:]]
-    assert len(dots) == 399
-    assert all(0 <= float(number) <= 420 for dot in dots for number in dot.removesuffix("h0").split())
-    assert len(list(svg.iter("path"))) == found.levels[0].used
-    assert len([group for group in svg.iter("g") if group.attrib["class"] == "spot"]) == 40
-    assert [image.attrib["href"][:23] for image in svg.iter("image")] == ["data:image/jpeg;base64,"]
-    assert all(0 <= float(image.attrib[side]) <= 420 - 72 for image in svg.iter("image") for side in "xy")
-    assert "Title 0" in "".join(svg.itertext())
-    assert found.map_note.startswith("399 items along the two leading principal components")
+    svg = ET.fromstring(found.map.dots)  # noqa: S314
+    dots = dots_of(svg)
+    assert dots.keys() == {f"Title {item}" for item in range(400)} - {"Title 7"}
+    found_N2 = np.array(list(dots.values()))
+    assert max(np.ptp(found_N2, axis=0)) == pytest.approx(400, abs=0.1), "as large as fits"
+    assert found_N2.min(0) + found_N2.max(0) == pytest.approx(np.array([420, 420]), abs=0.2), "in the middle"
+    assert len(list(svg.iter("g"))) == found.levels[0].used
+    assert found.map.note.startswith("399 items along the two leading principal components")
+
+
+def test_ringed_items_lie_where_their_dots_do(folder: Path) -> None:
+    found = section(folder)
+    assert found.map is not None
+    assert len(found.map.spots) == 100
+    assert [spot.tile.title for spot in found.map.spots if spot.tile.picture] == ["Title 0"]
+    dots = dots_of(ET.fromstring(found.map.dots))  # noqa: S314
+    for spot in found.map.spots:
+        assert [4.2 * spot.left, 4.2 * spot.top] == pytest.approx(dots[spot.tile.title], abs=0.1)
+    _, codes_NL, _ = read_codes(folder)
+    assert found.map.spots[0].codes == "-".join(map(str, codes_NL[0].tolist()))
 
 
 def test_codes_made_elsewhere_have_no_map(folder: Path) -> None:

@@ -13,16 +13,17 @@ from modalrec.artifacts.codes import SEMANTIC_ID, CodeGroup, read_code_groups, r
 from modalrec.artifacts.manifest import Manifest
 from modalrec.evaluation.codes import LevelUsage, colliding, level_usage, pooled_usage
 from modalrec.evaluation.report.charts import bar_strip
-from modalrec.evaluation.report.tiles import Tile, tiles_of
+from modalrec.evaluation.report.tiles import Tile, tiles_of, titles_of
 
-# N items, L levels.
+# N items, M of them on the map, L levels.
 
 MAP = "map.json"
 SIDE, EDGE = 420, 10
+"""Of the map, and what stays free around its items."""
 SHOWN = 16
 """Codes of a group that get a strip of their own."""
-SPOTS, SPOT = 40, 72
-"""Items of the map that show themselves, and the side of their pictures."""
+SPOTS, SPOT, SPOT_CODES = 100, 108, 8
+"""Items of the map that show themselves, the height of their pictures, and how many codes fit below one."""
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of neighbouring codes: the first ones, and any few in a row, are far apart."""
 ERRORS = ("relative_reconstruction_error", "held_out_relative_reconstruction_error")
@@ -52,6 +53,25 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """An item of the map that shows itself: where, in percent from the left and from above, and its codes."""
+
+    left: float
+    top: float
+    tile: Tile
+    codes: str
+
+
+@dataclass(frozen=True)
+class Map:
+    """Items in two dimensions: all as dots that say their title, some with their picture."""
+
+    dots: Markup
+    spots: list[Spot]
+    note: str
+
+
+@dataclass(frozen=True)
 class Codes:
     """All levels, items, what each step leaves, the quantizer's other errors, and the map where there is one."""
 
@@ -61,8 +81,7 @@ class Codes:
     distinct: bool
     steps: list[Step]
     statistics: list[tuple[str, str]]
-    map: Markup | None
-    map_note: str
+    map: Map | None
 
 
 def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Codes | None:
@@ -81,7 +100,6 @@ def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Co
         codes_NL = np.concatenate([group.codes_NK for group in groups.values()], axis=1)
         title, steps = "Codes", [Step("nearest codes", colliding(codes_NL), _errors(manifest.statistics, ""))]
         used = [found for name, group in groups.items() for found in _group_usage(name, group)]
-    svg, note = _map(folder / MAP, codes_NL, folders["dataset"])
     return Codes(
         title,
         [_level(name, usage) for name, usage in used],
@@ -93,8 +111,7 @@ def code_section(folders: dict[str, Path], manifests: dict[str, Manifest]) -> Co
             for name, value in manifest.statistics.items()
             if _other(name, value)
         ],
-        svg,
-        note,
+        _map(folder / MAP, codes_NL, folders["dataset"]),
     )
 
 
@@ -134,48 +151,50 @@ def _other(name: str, value: Any) -> bool:
     return isinstance(value, int | float) and "error" in name and name.removeprefix("nearest_") not in ERRORS
 
 
-def _map(path: Path, codes_NL: NDArray[np.int32], dataset: Path) -> tuple[Markup | None, str]:
+def _map(path: Path, codes_NL: NDArray[np.int32], dataset: Path) -> Map | None:
     """Items along two components, in the hue of their first code; None where the maker of the codes drew none.
 
-    Some items, in even steps through the catalogue, show their picture and title under the pointer.
+    All say their title under the pointer; some, in even steps through the catalogue, show their picture, also where
+    they are tapped or reached by the keyboard.
     """
     if not path.is_file():
-        return None, ""
+        return None
     written = json.loads(path.read_bytes())
-    rows, places_N2 = np.array(written["rows"], np.int64), np.array(written["places"], float).reshape(-1, 2)
-    first_N = codes_NL[rows, 0]
-    x_N, y_N = (SIDE / 2 + sign * places_N2[:, axis] * (SIDE / 2 - EDGE) for axis, sign in ((0, 1), (1, -1)))
-    parts = [
-        Markup('<svg class="map" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(SIDE, SIDE, "Map of items")
+    rows_M, places_M2 = np.array(written["rows"], np.int64), np.array(written["places"], float).reshape(-1, 2)
+    low_2, high_2 = places_M2.min(0), places_M2.max(0)
+    places_M2 = (places_M2 - (low_2 + high_2) / 2) / max(float((high_2 - low_2).max()) / 2, 1e-30)
+    across_M2 = SIDE / 2 + places_M2 * np.array([1, -1]) * (SIDE / 2 - EDGE)
+    chosen = np.unique(np.linspace(0, len(rows_M) - 1, min(SPOTS, len(rows_M))).astype(int))
+    tiles = tiles_of(dataset, sorted(rows_M[chosen].tolist()), SPOT)
+    spots = [
+        Spot(*(100 / SIDE * across_M2[place]).round(2).tolist(), tiles[row], _written(codes_NL[row]))
+        for place, row in zip(chosen, rows_M[chosen].tolist(), strict=True)
     ]
-    for code in np.unique(first_N):
-        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(x_N[first_N == code], y_N[first_N == code], strict=True))
-        hue = f"{code * GOLDEN_ANGLE % 360:.0f}"
-        parts.append(
-            Markup('<path style="--hue: {}" d="{}"><title>first code {}</title></path>').format(hue, dots, code)
-        )
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(SPOTS, len(rows))).astype(int))
-    tiles = tiles_of(dataset, sorted(rows[chosen].tolist()), SPOT)
-    parts += [_spot(float(x_N[place]), float(y_N[place]), tiles[int(rows[place])]) for place in chosen]
     shares = " and ".join(f"{100 * share:.0f} %" for share in written["variance"])
-    note = f"{len(rows):,} items along the two leading principal components of their vectors ({shares} of the variance)"
-    note += f"; the {len(chosen)} ringed ones show themselves under the pointer"
-    return Markup("").join([*parts, Markup("</svg>")]), note
-
-
-def _spot(x: float, y: float, tile: Tile) -> Markup:
-    """A ring on the map that shows an item while the pointer is on it, on the side where there is room."""
-    left = x > SIDE / 2
-    down = min(max(y - SPOT / 2, 0), SIDE - SPOT)
-    picture = Markup("")
-    if tile.picture:
-        picture = Markup('<image href="{}" x="{:.1f}" y="{:.1f}" width="{}" height="{}"/>').format(
-            tile.picture, x - SPOT - 6 if left else x + 8, down, SPOT, SPOT
-        )
-    words = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        x - 8 if left else x + 8,
-        min(down + SPOT + 12, SIDE - 4) if picture else y + 4,
-        "end" if left else "start",
-        tile.title,
+    note = (
+        f"{len(rows_M):,} items along the two leading principal components of their vectors ({shares} of the variance)"
     )
-    return Markup('<g class="spot"><circle cx="{:.1f}" cy="{:.1f}" r="5"/>{}{}</g>').format(x, y, picture, words)
+    note += f"; point at one, or tap it: the {len(chosen)} ringed ones show their picture and codes"
+    return Map(_dots(across_M2, rows_M, codes_NL[rows_M, 0], dataset), spots, note)
+
+
+def _dots(
+    across_M2: NDArray[np.float64], rows_M: NDArray[np.int64], first_M: NDArray[np.int32], dataset: Path
+) -> Markup:
+    """The items, code by code."""
+    parts = [
+        Markup('<svg class="dots" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(SIDE, SIDE, "Map of items")
+    ]
+    titles = titles_of(dataset, rows_M.tolist())
+    for code in np.unique(first_M):
+        parts.append(Markup('<g style="--hue: {}">').format(f"{code * GOLDEN_ANGLE % 360:.0f}"))
+        for place in np.flatnonzero(first_M == code):
+            x, y = across_M2[place]
+            dot = Markup('<path d="M{:.1f} {:.1f}h0"><title>{}</title></path>')
+            parts.append(dot.format(x, y, titles[place]))
+        parts.append(Markup("</g>"))
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def _written(codes_L: NDArray[np.int32]) -> str:
+    return "-".join(map(str, codes_L.tolist())) if len(codes_L) <= SPOT_CODES else ""

@@ -45,14 +45,18 @@ def tiles_of(dataset: Path, items: Sequence[int], height: int = HEIGHT) -> dict[
         items: Indices, ascending.
         height: Of the pictures.
     """
-    table = pq.read_table(dataset / "items.parquet", columns=["item_id", "title", "image"]).take(items)
-    rows = zip(items, table.to_pylist(), strict=True)
+    states = pq.read_table(dataset / "items.parquet", columns=["image"])["image"].take(items).to_pylist()
     pictures = _pictures(dataset, items, height)
-    tiles = {}
-    for item, row in rows:
-        title = clean(row["title"]) or clean(row["item_id"])
-        tiles[item] = Tile(title, pictures.get(item, ""), row["image"], zlib.crc32(title.encode()) % 360)
-    return tiles
+    return {
+        item: Tile(title, pictures.get(item, ""), state, zlib.crc32(title.encode()) % 360)
+        for item, title, state in zip(items, titles_of(dataset, items), states, strict=True)
+    }
+
+
+def titles_of(dataset: Path, items: Sequence[int]) -> list[str]:
+    """What stands for each of some items: its title, or its id where it has none."""
+    table = pq.read_table(dataset / "items.parquet", columns=["item_id", "title"]).take(items)
+    return [clean(row["title"]) or clean(row["item_id"]) for row in table.to_pylist()]
 
 
 def _pictures(dataset: Path, items: Sequence[int], height: int) -> dict[int, str]:
