@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import subprocess
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modalrec.data.pickles import read_frame
+from modalrec.data.pickles import read_frame, read_vector_lists
 from modalrec.errors import DataError
 
 FRAME = pd.DataFrame(
@@ -179,6 +180,18 @@ def test_a_cut_pickle_is_refused(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"cut\.pickle: "):
         read_frame(path)
+
+
+@pytest.mark.fault("pickles")
+def test_a_number_far_out_takes_no_room_for_all_before_it(tmp_path):
+    """Nine bytes: keep this under the number 2^24. Room for all before it were 256 MiB, and 2^31 can be said."""
+    (tmp_path / "far.pickle").write_bytes(b"\x80\x02}r\x00\x00\x00\x01.")
+    tracemalloc.start()
+    try:
+        assert list(read_vector_lists(tmp_path / "far.pickle")) == []
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_joblib_says_what_it_is(tmp_path):

@@ -17,6 +17,7 @@ from modalrec.recommenders import ItemSpace, load_recommender, mp4sr, save_recom
 from modalrec.recommenders._mp4sr_batches import Prefixes
 from modalrec.recommenders.mp4sr import Mp4sr, Mp4srConfig
 from modalrec.testing.recommenders import walks
+from modalrec.training.steps import GradientSteps
 from modalrec.training.windows import PAD
 from tests.recommenders.mp4sr_cases import build, lists_of, multimodal_space
 from tests.recommenders.next_item import LENGTHS, check_windows, encoder_states, every_event_another_item
@@ -81,6 +82,19 @@ def test_a_step_of_pretraining_reads_the_vectors_of_its_batch_alone() -> None:
     losses["loss"].backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_a_step_of_pretraining_asks_nothing_of_the_whole_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of its lists, nor of the optimizer for IDs and kept vectors, which pre-training does not move."""
+    model = build()
+    batches, steps = model.batches(walks().train(), 16, 0, augment=True), GradientSteps(model, 0.01, 1.0)
+    asked: list[int] = []
+    monkeypatch.setattr(VectorLists, "counts", property(lambda lists: asked.append(1) or np.diff(lists.offsets)))
+    monkeypatch.setattr(Mp4sr, "_adapt_all", lambda *_: asked.append(1))
+    steps.step(batches.build(0, 0, batches.plan(0)[0]), 1e-3)
+    assert not asked
+    assert steps.optimizer.state
+    assert len(model.items) not in {len(one) for state in steps.optimizer.state.values() for one in (state["exp_avg"],)}
 
 
 def _poisoned(lists: VectorLists | None, items: np.ndarray) -> VectorLists:

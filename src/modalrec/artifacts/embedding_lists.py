@@ -61,19 +61,27 @@ class VectorLists:
         """[N] vectors of each item."""
         return np.diff(self.offsets)
 
+    def counts_of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[U] vectors of each of these items; costs these, where `counts` costs the catalogue."""
+        return self.offsets[items + 1] - self.offsets[items]
+
     def of(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The rows of these items' vectors, one item after the other, and how many each item has."""
-        counts = self.offsets[items + 1] - self.offsets[items]
+        counts = self.counts_of(items)
         firsts = self.offsets[items] - (np.cumsum(counts) - counts)
         return self.members[np.arange(counts.sum()) + np.repeat(firsts, counts)], counts
 
+    def sums_of(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[U, D] the sum of each of these items' vectors, of which few items' are in memory at a time."""
+        sums_UD = np.zeros((len(items), self.dimension), np.float32)
+        for begin in range(0, len(items), ROWS // 8):
+            rows, counts = self.of(items[begin : begin + ROWS // 8])
+            np.add.at(sums_UD, begin + np.repeat(np.arange(len(counts)), counts), self.vectors_VD[rows])
+        return sums_UD
+
     def means(self) -> NDArray[np.float32]:
         """[N, D] the mean of each item's vectors, brought to length 1; zero where it has none."""
-        means_ND = np.zeros((len(self), self.dimension), np.float32)
-        for begin in range(0, len(self), ROWS):
-            items = np.arange(begin, min(begin + ROWS, len(self)))
-            rows, counts = self.of(items)
-            np.add.at(means_ND, np.repeat(items, counts), self.vectors_VD[rows])
+        means_ND = self.sums_of(np.arange(len(self)))
         lengths_N = np.linalg.norm(means_ND, axis=1, keepdims=True)
         return np.divide(means_ND, lengths_N, out=means_ND, where=lengths_N > 0)
 

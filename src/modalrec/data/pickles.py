@@ -5,7 +5,6 @@ with; every other name is refused before anything happens. The columns are then 
 frames of pandas 2 and 3 are read alike, whatever pandas is installed.
 """
 
-import io
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -84,7 +83,9 @@ class _Refused(Exception):
     """A name that what is read here does not need."""
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """The one written in Python: the other makes room for whatever place in its memory a file of some bytes names."""
+
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full not in KNOWN:
@@ -123,8 +124,7 @@ def read_vector_lists(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 def _read(path: Path, convert: Callable[[Any], T], what: str, advice: str) -> T:
     with open_binary(path) as file:
         try:
-            content = file.read()
-            return convert(_Reader(io.BytesIO(content)).load())
+            return convert(_Reader(file).load())
         except _Refused as error:
             if str(error).startswith(JOBLIB):
                 raise DataError(f"{path}: was written by joblib.dump, whose own format is not read. {advice}") from None
@@ -133,7 +133,7 @@ def _read(path: Path, convert: Callable[[Any], T], what: str, advice: str) -> T:
                 f"If you trust it, load it where you trust it. {advice}"
             ) from None
         except UNREADABLE as error:
-            raise DataError(f"{path}: cannot be read ({error}); fetch it again") from None
+            raise DataError(f"{path}: cannot be read ({str(error) or 'it ends early'}); fetch it again") from None
         except Exception as error:
             # A damaged or hostile stream can raise anything from inside the unpickler.
             reason = f"{type(error).__name__}: {error}"
@@ -141,7 +141,7 @@ def _read(path: Path, convert: Callable[[Any], T], what: str, advice: str) -> T:
 
 
 def _lists(found: Any) -> list[tuple[str, NDArray[Any]]]:
-    """Items and their vectors, in the order of the items' first ones."""
+    """Items and their vectors, in the order of the items' first ones; `found` is emptied, to hold vectors once."""
     if isinstance(found, list):
         gathered: dict[Any, list[Any]] = {}
         for item, vector in found:
@@ -149,15 +149,26 @@ def _lists(found: Any) -> list[tuple[str, NDArray[Any]]]:
         found = gathered
     if not isinstance(found, dict):
         raise ValueError(f"{getattr(found, 'role', type(found).__name__)} where a dictionary is expected")
-    return [(str(_scalar(item)), _stacked(vectors)) for item, vectors in found.items()]
+    return [(str(_scalar(item)), _stacked(item, found.pop(item))) for item in list(found)]
 
 
-def _stacked(vectors: Any) -> NDArray[Any]:
-    if isinstance(vectors, _Made):
-        array = _array(vectors)
-        return array[None] if array.ndim == 1 else array
-    rows = [_array(vector) if isinstance(vector, _Made) else np.asarray(vector, np.float32) for vector in vectors]
-    return np.stack([row.reshape(-1) for row in rows]) if rows else np.zeros((0, 0), np.float32)
+def _stacked(item: Any, vectors: Any) -> NDArray[Any]:
+    """An item's vectors [n, D] of numbers; [0, 0] where there are none."""
+    try:
+        if isinstance(vectors, _Made):
+            array = _array(vectors)
+            array = array[None] if array.ndim == 1 else array
+        else:
+            rows = [_array(one) if isinstance(one, _Made) else np.asarray(one, np.float32) for one in vectors]
+            if not all(row.ndim for row in rows):
+                raise ValueError("a number where a vector is expected")
+            array = np.stack([row.reshape(-1) for row in rows]) if rows else np.zeros((0, 0), np.float32)
+        array = array.astype(np.float32) if array.dtype == object else array
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"item {item!r}: {error}") from None
+    if array.ndim != 2 or array.dtype.kind not in "biuf" or (len(array) and not array.size):
+        raise ValueError(f"item {item!r}: an array {list(array.shape)} of {array.dtype} where vectors are expected")
+    return array
 
 
 def _table(frame: Any) -> pa.Table:

@@ -150,7 +150,7 @@ class Modality(nn.Module):
         Only items that have one are pooled and adapted.
         """
         device, items = items_U.device, items_U.cpu().numpy()
-        present = self.lists.counts[items] > 0
+        present = self.lists.counts_of(items) > 0
         some = items[present]
         present_U1 = torch.from_numpy(present).to(device)[:, None]
         pooled_UV = self._kept(some).to(device) if self.frozen else self._pool(some, device)
@@ -188,10 +188,8 @@ def _whitening_of(lists: VectorLists) -> tuple[NDArray[np.float32], NDArray[np.f
     items = np.flatnonzero(lists.counts)
     if len(items) > SAMPLE:
         items = np.sort(np.random.default_rng(0).choice(items, SAMPLE, replace=False))
-    rows, counts = lists.of(items)
-    means_NV = np.zeros((len(items), lists.dimension), np.float32)
-    np.add.at(means_NV, np.repeat(np.arange(len(items)), counts), lists.vectors_VD[rows])
-    means_NV /= np.maximum(counts, 1)[:, None]
+    means_NV = lists.sums_of(items)
+    means_NV /= np.maximum(lists.counts_of(items), 1)[:, None]
     found = whitening(means_NV)
     directions_VV = np.zeros((lists.dimension, lists.dimension), np.float32)
     directions_VV[:, : found.directions_VR.shape[1]] = found.directions_VR
