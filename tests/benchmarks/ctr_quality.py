@@ -50,7 +50,10 @@ TRAINED: dict[str, Row] = {
     "din": CHOSEN,
     "din_without_codes": over(CHOSEN, recommender={"without": ["codes"]}),
     "din_without_popularity": over(CHOSEN, recommender={"without": ["popularity"]}),
-    "target_transformer": {**CHOSEN, "recommender": {"name": "target_transformer", "width": 8, "feedforward": 64}},
+    "target_transformer": {
+        **CHOSEN,
+        "recommender": {"name": "target_transformer", "width": 8, "feed_forward_width": 64},
+    },
 }
 TRIED: list[Row] = [
     {},
@@ -198,13 +201,13 @@ def table(dataset: str, split: str, names: Sequence[str], seeds: int) -> None:
     for name, one in found.items():
         whole, *others = one.cells()
         known, new = (
-            f"{np.mean([auc(labels[of[part]], said_E[of[part]]) for said_E in one.said_KE]):.4f}"
+            f"{np.mean([auc(labels[of[part]], predicted_E[of[part]]) for predicted_E in one.predicted_KE]):.4f}"
             if of[part].any()
             else ""
             for part in ("known_users", "new_users")
         )
         ahead = one.ahead_of(found["item_rate"]) if "item_rate" in found else ""
-        cells = [name, str(len(one.said_KE)), whole, known, new, *others, ahead]
+        cells = [name, str(len(one.predicted_KE)), whole, known, new, *others, ahead]
         print(f"| {' | '.join(cells)} |".replace("0.", "."), flush=True)
     for name, other in COMPARED:
         if name in found and other in found:
@@ -217,12 +220,12 @@ class Resampled:
     Args:
         users_E: Users of the test rows.
         labels_E: Their labels.
-        said_KE: Predictions by seed.
+        predicted_KE: Predictions by seed.
     """
 
-    def __init__(self, users_E: NDArray[np.int32], labels_E: NDArray[np.int8], said_KE: Said) -> None:
-        self.said_KE = said_KE
-        found = [_resampled(users_E, labels_E, said_E) for said_E in said_KE]
+    def __init__(self, users_E: NDArray[np.int32], labels_E: NDArray[np.int8], predicted_KE: Said) -> None:
+        self.predicted_KE = predicted_KE
+        found = [_resampled(users_E, labels_E, predicted_E) for predicted_E in predicted_KE]
         self.means_3 = np.mean([means for means, _ in found], 0)
         self.drawn_3S = np.mean([drawn for _, drawn in found], 0)
 
@@ -239,24 +242,26 @@ class Resampled:
         return f"{self.means_3[0] - other.means_3[0]:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def _resampled(users_E: NDArray[np.int32], labels_E: NDArray[np.int8], said_E: Said) -> tuple[list[float], Any]:
+def _resampled(users_E: NDArray[np.int32], labels_E: NDArray[np.int8], predicted_E: Said) -> tuple[list[float], Any]:
     """The three metrics, and [3, S] those of resamples: the same users for every model."""
     owner_E = np.unique(users_E, return_inverse=True)[1]
     counts_U = np.bincount(owner_E)
     n_users, rng = len(counts_U), np.random.default_rng(0)
     drawn_SU = np.stack([np.bincount(rng.integers(n_users, size=n_users), minlength=n_users) for _ in range(SAMPLES)])
-    metrics_2U = np.array([_of_a_user(labels_E[of], said_E[of]) for of in (owner_E == one for one in range(n_users))]).T
+    metrics_2U = np.array(
+        [_of_a_user(labels_E[of], predicted_E[of]) for of in (owner_E == one for one in range(n_users))]
+    ).T
     means_2S = []
     for values_U in metrics_2U:
         weights_SU = drawn_SU * (counts_U * np.isfinite(values_U))
         means_2S.append(weights_SU @ np.nan_to_num(values_U) / weights_SU.sum(1))
-    aucs_S = resampled_aucs(users_E, labels_E, said_E, np.random.default_rng(0), SAMPLES)
-    means = [auc(labels_E, said_E), user_auc(users_E, labels_E, said_E)[0], log_loss(labels_E, said_E)]
+    aucs_S = resampled_aucs(users_E, labels_E, predicted_E, np.random.default_rng(0), SAMPLES)
+    means = [auc(labels_E, predicted_E), user_auc(users_E, labels_E, predicted_E)[0], log_loss(labels_E, predicted_E)]
     return means, np.stack([aucs_S, *means_2S])
 
 
-def _of_a_user(labels_E: NDArray[np.int8], said_E: Said) -> tuple[float, float]:
-    return auc(labels_E, said_E), log_loss(labels_E, said_E)
+def _of_a_user(labels_E: NDArray[np.int8], predicted_E: Said) -> tuple[float, float]:
+    return auc(labels_E, predicted_E), log_loss(labels_E, predicted_E)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def step() -> None:
     begin = time.process_time()
     quantizer.choose(hidden_NW)
     search = time.process_time() - begin
-    batches = -(-int(ITEMS * (1 - config.held_out)) // config.training.batch_size)
+    batches = -(-int(ITEMS * (1 - config.valid_share)) // config.training.batch_size)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"mmctr_vqvae: a step of {len(vectors_ND)} items {spent[-1]:.1f} CPU-s, of which the search {search:.1f}")
     print(

@@ -45,7 +45,7 @@ SHAPE = RqvaeConfig(
     dropout=0.1,
     learning="ema",
     decay=DECAY,
-    start="random",
+    initialisation="random",
     restart_below=1.0,
     commitment=COMMITMENT,
 )

@@ -76,7 +76,7 @@ def ours(rows: Rows, lists: list[VectorLists]) -> Step:
     names = [str(film) for film in range(FILMS)]
     space = RowSpace.of(ItemSpace(names, names, text=lists[0], image=lists[1]), [""] * USERS, rows)
     torch.manual_seed(0)
-    settings = {"interaction": "dot", "width": WIDTH, "top": TOP, "dropout": 0.0, "drop_ids": 0.0}
+    settings = {"interaction": "dot", "width": WIDTH, "top": TOP, "dropout": 0.0, "id_dropout": 0.0}
     model = Dlrm(resolve(DlrmConfig, settings), space)
     steps = model.train().steps(TrainingConfig(weight_decay=0.0), 0)
     batches = model.batches(rows, np.arange(ROWS), BATCH, 0)

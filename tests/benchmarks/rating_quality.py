@@ -1,4 +1,4 @@
-"""How well DLRM foretells stars, and what texts and pictures buy: beside the mean, biases and biased factorisation.
+"""How well DLRM predicts stars, and what texts and pictures buy: beside the mean, biases and biased factorisation.
 
 Random folds (leaky over time, as most published numbers), a split by time, and items that training has never met. Every
 row learns from the train and the validation part; DLRM's settings were chosen on the validation part of the first fold
@@ -46,7 +46,7 @@ TRIED: list[Row] = [
     {"recommender": {"interaction": "concat"}},
     {"recommender": {"dropout": 0.4}},
     {"recommender": {"penalty": 0.1}},
-    {"recommender": {"drop_ids": 0.3}},
+    {"recommender": {"id_dropout": 0.3}},
 ]
 BASELINES = ("biased_mf", "linear", "biases", "mean")
 METRICS = ("rmse", "mae", "known_users_rmse", "new_users_rmse", "warm_items_rmse", "cold_items_rmse")

@@ -50,7 +50,7 @@ def fusers(data: Path, folder: Path) -> None:
     before = ""
     print("fuser: R@1 / R@10 text to image, image to text; explained variance of text, image")
     for name in ("gated", "attention", "projection", "clip_align"):
-        config = resolve(fuse.Config, {"fuser": {"name": name}, "held_out": 0.25})
+        config = resolve(fuse.Config, {"fuser": {"name": name}, "test_share": 0.25})
         runs = []
         for seed in SEEDS:
             run = Run("fuse", seed=seed, device="cpu", quiet=True)

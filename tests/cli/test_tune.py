@@ -68,7 +68,7 @@ def test_a_search_ends_in_settings_and_a_measured_model(cli: Cli, sessions: Path
 def test_the_metrics_of_a_quantizer_are_printed(cli: Cli, dataset: Path, tmp_path: Path) -> None:
     vectors = tmp_path / "text_embeddings"
     assert cli("embed-text", "--dataset", dataset, "--text-embeddings", vectors, "--preset", "tiny", "--quiet")[0] == 0
-    given = ("--embeddings", vectors, "--codes", tmp_path / "codes", "--preset", "tiny", "--set", "held_out=0.3")
+    given = ("--embeddings", vectors, "--codes", tmp_path / "codes", "--preset", "tiny", "--set", "valid_share=0.3")
     code, out, err = cli("quantize", *given)
     assert code == 0, err
     assert all(re.search(rf"^{name}=[\d.e-]+$", out, re.MULTILINE) for name in {*QUANTIZED, EPOCH})

@@ -52,7 +52,7 @@ def test_baselines_know_train_rows_alone_and_stand_in_order() -> None:
     rows = made()
     places = rows.of(TEST, "rating")
     said = {
-        name: one.say(rows.users[places], rows.items[places])
+        name: one.predict(rows.users[places], rows.items[places])
         for name, one in baselines(rows, np.random.default_rng(0)).items()
     }
     found = {name: errors(rows.ratings[places], values)["rmse"] for name, values in said.items()}
@@ -61,7 +61,7 @@ def test_baselines_know_train_rows_alone_and_stand_in_order() -> None:
     changed[places] = 1.0
     again = baselines(Rows(**{**vars(rows), "ratings": changed}), np.random.default_rng(0))
     for name, one in again.items():
-        np.testing.assert_array_equal(one.say(rows.users[places], rows.items[places]), said[name])
+        np.testing.assert_array_equal(one.predict(rows.users[places], rows.items[places]), said[name])
 
 
 def test_biases_are_smoothed_means_of_what_is_left() -> None:

@@ -65,7 +65,7 @@ def test_it_says_what_the_closed_form_says(rows: Rows, line: Line) -> None:
     gram = features.T @ features + PENALTY * np.eye(features.shape[1])
     weights = np.linalg.solve(gram, features.T @ (wanted - wanted.mean()))
     expected = wanted.mean() + written_out(rows, line, test) @ weights
-    said = line.say(rows.users[test], rows.items[test], rows.timestamps[test])
+    said = line.predict(rows.users[test], rows.items[test], rows.timestamps[test])
     np.testing.assert_allclose(said, expected, atol=1e-4)
 
 
@@ -75,7 +75,7 @@ def test_ratings_of_the_test_part_change_nothing(rows: Rows, line: Line) -> None
     ratings[test] = 1.0
     again = Line(Rows(**{**vars(rows), "ratings": ratings}), CONTENT, rows.moments(), np.random.default_rng(0))
     asked = rows.users[test], rows.items[test], rows.timestamps[test]
-    np.testing.assert_array_equal(again.say(*asked), line.say(*asked))
+    np.testing.assert_array_equal(again.predict(*asked), line.predict(*asked))
 
 
 def test_content_tells_what_an_item_without_a_train_row_is_like() -> None:
@@ -87,7 +87,7 @@ def test_content_tells_what_an_item_without_a_train_row_is_like() -> None:
     found = baselines(rows, np.random.default_rng(0), CONTENT, rows.moments())
 
     def error(name: str) -> float:
-        return float(np.square(found[name].say(*asked) - ratings[unseen]).mean())
+        return float(np.square(found[name].predict(*asked) - ratings[unseen]).mean())
 
     assert error("linear") < 0.5 * error("biases")
 
@@ -101,5 +101,5 @@ def test_of_many_rows_it_goes_through_some(rows: Rows, line: Line, monkeypatch: 
 
 def test_without_any_feature_it_is_the_mean() -> None:
     rows = made()
-    said = Line(rows, None, None, np.random.default_rng(0)).say(rows.users[:3], rows.items[:3], None)
+    said = Line(rows, None, None, np.random.default_rng(0)).predict(rows.users[:3], rows.items[:3], None)
     np.testing.assert_allclose(said, rows.ratings[rows.split == TRAIN].mean())

@@ -79,7 +79,7 @@ class Reader:
     def _config(self, folder: Path) -> tuple[Callable[[], Any], Path, type[Exception]]:
         path = folder / "settings.yaml"
         path.write_text(
-            yaml.safe_dump({"quantizer": {"name": "rqvae", "levels": 3}, "held_out": 0.1, "form": "groups"})
+            yaml.safe_dump({"quantizer": {"name": "rqvae", "levels": 3}, "valid_share": 0.1, "form": "groups"})
         )
 
         def read() -> None:

@@ -13,5 +13,5 @@ def test_taking_a_modality_away_teaches_to_tell_it_from_the_other(name: str) -> 
         cls = plugins.discover("fusers")[name]
         config = resolve(cls.Config, {"name": name, "mask": mask, "dimension": 64})
         fuser, shares = trained(lambda lengths, seed, cls=cls, config=config: cls(config, lengths, seed), modalities)
-        losses.append(fuser.held_out_loss(modalities.rows(shares.measured)))
+        losses.append(fuser.held_out_loss(modalities.rows(shares.test)))
     assert losses[0] < losses[1] - 0.02, losses

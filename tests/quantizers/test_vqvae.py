@@ -86,7 +86,7 @@ def test_many_slots_are_coded_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch
     """Wide hidden vectors make fewer rows a block; blocks change nothing."""
     torch.manual_seed(0)
     vectors_ND, _ = mixture()
-    quantizer = Vqvae(VQVAE.model_copy(update={"shared": True, "start": "uniform"}), DIMENSION)
+    quantizer = Vqvae(VQVAE.model_copy(update={"shared": True, "initialisation": "uniform"}), DIMENSION)
     quantizer.initialise(vectors_ND)
     codes_NL = quantizer.encode(vectors_ND)
     rows: list[int] = []
@@ -105,7 +105,7 @@ def test_many_slots_are_coded_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch
 
 def test_codes_start_between_small_numbers() -> None:
     torch.manual_seed(0)
-    codes_LVW = Vqvae(VQVAE.model_copy(update={"start": "uniform"}), DIMENSION).codebooks.codes_LVW
+    codes_LVW = Vqvae(VQVAE.model_copy(update={"initialisation": "uniform"}), DIMENSION).codebooks.codes_LVW
     assert 0.9 / 16 < codes_LVW.abs().max() <= 1 / 16
 
 

@@ -30,7 +30,7 @@ def small_case() -> tuple[Din, Rows]:
 
 def small_target_case() -> tuple[TargetTransformer, Rows]:
     """A target transformer and its rows."""
-    sizes = {"width": 2, "heads": 2, "feedforward": 7, "last": 3, "crosses": 2, "layers": [6, 4], "head": [5, 3]}
+    sizes = {"width": 2, "heads": 2, "feed_forward_width": 7, "last": 3, "crosses": 2, "layers": [6, 4], "head": [5, 3]}
     return _with_waves(TargetTransformer, {**sizes, "attention_dropout": 0.0, "dropout": 0.0, "history": HISTORY}, 0.5)
 
 

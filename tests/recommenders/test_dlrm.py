@@ -31,7 +31,7 @@ def small(**settings: Any) -> tuple[Dlrm, dict[str, Tensor]]:
     vectors_NV = np.random.default_rng(0).standard_normal((len(space), 5)).astype(np.float32)
     lists = [VectorLists.single(vectors_NV, np.arange(len(space)) % step > 0) for step in (5, 2)]
     torch.manual_seed(0)
-    chosen = {"width": 4, "bottom": [6], "top": [8], "dropout": 0.0, "drop_ids": 0.0, **settings}
+    chosen = {"width": 4, "bottom": [6], "top": [8], "dropout": 0.0, "id_dropout": 0.0, **settings}
     model = Dlrm(resolve(DlrmConfig, chosen), replace(space, text=lists[0], image=lists[1]))
     return model, collate(rows, rows.of(TRAIN, "click")[:40], 0, model.task)
 
@@ -87,7 +87,7 @@ def test_a_rating_is_the_mean_the_biases_and_what_the_crossed_vectors_say(intera
     with torch.no_grad():
         for number, bias in enumerate(model.biases.values()):
             bias.weight.copy_(case.waves(*bias.weight.shape, number=number))
-    said_B = model.eval()(batch)
+    predicted_B = model.eval()(batch)
     fields = model.fields
     row = 7
     item = int(batch["item"][batch["target"][row]])
@@ -107,7 +107,7 @@ def test_a_rating_is_the_mean_the_biases_and_what_the_crossed_vectors_say(intera
     expected = model.last(model.top(crossed))[0, 0] + model.items.scales["rating"][0]
     expected = expected + model.biases["user"].weight[ids["user"][one["user"][0]], 0]
     expected = expected + model.biases["item"].weight[ids["item"][item], 0]
-    torch.testing.assert_close(said_B[row], expected)
+    torch.testing.assert_close(predicted_B[row], expected)
 
 
 def test_an_item_without_a_vector_has_the_learnt_one() -> None:
@@ -126,15 +126,15 @@ def test_an_item_without_a_vector_has_the_learnt_one() -> None:
 
 def test_a_saved_model_serves_without_the_vectors(tmp_path: Path) -> None:
     model, batch = small()
-    said_B = model.eval().predict(batch)
+    predicted_B = model.eval().predict(batch)
     save_recommender(tmp_path, model)
     loaded = load_recommender(tmp_path)
     assert not len(loaded.modalities["text"].vectors)
-    torch.testing.assert_close(loaded.predict(batch), said_B)
+    torch.testing.assert_close(loaded.predict(batch), predicted_B)
 
 
 def test_dropped_ids_are_those_of_the_unknown_and_only_in_training() -> None:
-    model, batch = small(drop_ids=0.5)
+    model, batch = small(id_dropout=0.5)
     with torch.no_grad():
         for bias in model.biases.values():
             bias.weight.fill_(3.0)
@@ -149,7 +149,7 @@ def test_dropped_ids_are_those_of_the_unknown_and_only_in_training() -> None:
 
 
 def test_nothing_is_known_at_the_moment_of_who_is_dropped() -> None:
-    model, batch = small(drop_ids=0.5)
+    model, batch = small(id_dropout=0.5)
     for key in (*of_owner("user"), *of_owner("item")):
         batch[key] = torch.ones(len(batch["user"]))
     torch.manual_seed(1)

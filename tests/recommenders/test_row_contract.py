@@ -9,10 +9,10 @@ from modalrec.testing.rows import RowModelContract
 
 SMALL = {
     "din": {"width": 8, "attention": [16], "layers": [32], "dropout": 0.0, "user_id": True},
-    "dlrm": {"width": 8, "bottom": [8], "top": [32, 16], "dropout": 0.0, "drop_ids": 0.0, "without": ["content"]},
+    "dlrm": {"width": 8, "bottom": [8], "top": [32, 16], "dropout": 0.0, "id_dropout": 0.0, "without": ["content"]},
     "target_transformer": {
         **{"width": 8, "layers": [16], "head": [8], "dropout": 0.0, "attention_dropout": 0.0, "user_id": True},
-        **{"history": 12, "blocks": 1, "feedforward": 16, "last": 2, "crosses": 1, "embedding_std": 0.3},
+        **{"history": 12, "blocks": 1, "feed_forward_width": 16, "last": 2, "crosses": 1, "embedding_std": 0.3},
     },
 }
 NAMES = [name for name, plugin in plugins.discover(BASE_KIND).items() if issubclass(plugin, RowModel)]

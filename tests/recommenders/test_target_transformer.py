@@ -15,9 +15,9 @@ def test_log_odds_loss_and_gradients_are_the_winners() -> None:
     model, rows = small_target_case()
     places = np.flatnonzero((rows.ends > rows.begins)[:ROWS])
     batch = collate(rows, places, HISTORY, "click")
-    said_B = model.train()(batch)
-    torch.testing.assert_close(said_B, torch.tensor(recorded["log_odds"]), rtol=1e-4, atol=1e-5)
-    loss = F.binary_cross_entropy_with_logits(said_B, batch["label"])
+    predicted_B = model.train()(batch)
+    torch.testing.assert_close(predicted_B, torch.tensor(recorded["log_odds"]), rtol=1e-4, atol=1e-5)
+    loss = F.binary_cross_entropy_with_logits(predicted_B, batch["label"])
     np.testing.assert_allclose(loss.item(), recorded["loss"], rtol=1e-5)
     loss.backward()
     norms = {name: float(one.grad.norm()) for name, one in model.named_parameters() if name in recorded["gradients"]}

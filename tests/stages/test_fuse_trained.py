@@ -62,7 +62,7 @@ def given(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("name", TRAINED)
 def test_items_outside_of_train_change_no_bit_of_another(name: str, given: dict[str, Path], tmp_path: Path) -> None:
     metrics = fuse(tmp_path / "fused", **given, config=settings(name), run=RUN)
-    assert metrics["items_learnt"] + metrics["items_stopping"] + metrics["items_measured"] == OUTSIDE
+    assert metrics["items_train"] + metrics["items_valid"] + metrics["items_test"] == OUTSIDE
     leaked = dict(given)
     for modality, vectors in paired(N).vectors.items():
         vectors[OUTSIDE:] = 1e12
@@ -76,8 +76,8 @@ def test_items_outside_of_train_change_no_bit_of_another(name: str, given: dict[
 
 def test_without_the_dataset_all_present_items_are_train_items(given: dict[str, Path], tmp_path: Path) -> None:
     del given["dataset"]
-    metrics = fuse(tmp_path / "fused", **given, config=settings("gated", held_out=0.25, stopping=0.05), run=RUN)
-    assert (metrics["items_learnt"], metrics["items_stopping"], metrics["items_measured"]) == (84, 6, 30)
+    metrics = fuse(tmp_path / "fused", **given, config=settings("gated", test_share=0.25, valid_share=0.05), run=RUN)
+    assert (metrics["items_train"], metrics["items_valid"], metrics["items_test"]) == (84, 6, 30)
     assert read_manifest(tmp_path / "fused", "embeddings").statistics["train_items"] == "all present"
 
 
@@ -131,7 +131,7 @@ def test_wrong_datasets_and_settings_are_refused(given: dict[str, Path], tmp_pat
     refused(ArtifactError, "other items", dataset=dataset_of(tmp_path / "other", [*IDS[1:], "x"], range(OUTSIDE)))
     refused(DataError, "none of the 120 items.*train event", dataset=dataset_of(tmp_path / "none", IDS, range(0)))
     refused(ConfigError, "split 'weekly': the dataset has only leave_one_out", split="weekly")
-    refused(ConfigError, "leave nothing to learn from", held_out=0.5, stopping=0.5)
+    refused(ConfigError, "leave nothing to learn from", test_share=0.5, valid_share=0.5)
 
 
 def test_a_damaged_fuser_is_refused(given: dict[str, Path], tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_clip_features_of_real_items_find_each_other_more_often(real_data: Path,
     for name, file in (("text", "feat1CLS"), ("image", "feat3CLS")):
         vectors = np.fromfile(folder / f"Scientific.{file}", np.float32).reshape(-1, 512)
         edges[f"{name}_embeddings"] = write_embeddings(tmp_path / name, vectors)
-    config = resolve(Config, {"fuser": {"name": "clip_align"}, "held_out": 0.25})
+    config = resolve(Config, {"fuser": {"name": "clip_align"}, "test_share": 0.25})
     for seed in range(3):
         run = Run("fuse", seed=seed, device="cpu", quiet=True)
         metrics = fuse(tmp_path / f"fused_{seed}", **edges, config=config, run=run)

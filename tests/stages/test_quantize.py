@@ -107,7 +107,7 @@ def test_curves_hold_every_epoch(clusters: Path, tmp_path: Path) -> None:
 def test_held_out_items_are_not_learnt_from(tmp_path: Path) -> None:
     """Without a share held out, or with too few items for one, the last epoch is kept and nothing reported of them."""
     source = write_embeddings(tmp_path / "embeddings", mixture()[0].numpy())
-    metrics = run_on(source, tmp_path / "all", held_out=0)
+    metrics = run_on(source, tmp_path / "all", valid_share=0)
     assert "held_out_relative_reconstruction_error" not in metrics
     assert metrics["best_epoch"] == metrics["epochs"] == 3
     few = write_embeddings(tmp_path / "few", mixture()[0][:10].numpy())

@@ -19,7 +19,7 @@ from tests.rows import clicks
 from tests.stages.small import write_embeddings
 from tests.stages.trained import run_stage
 
-DLRM = {"name": "dlrm", "width": 8, "bottom": [8], "top": [32], "dropout": 0.0, "drop_ids": 0.1}
+DLRM = {"name": "dlrm", "width": 8, "bottom": [8], "top": [32], "dropout": 0.0, "id_dropout": 0.1}
 TRAINING = {"epochs": 6, "batch_size": 64, "learning_rate": 3e-3}
 CONTENT = ("text_embeddings", "image_embeddings")
 
@@ -63,7 +63,7 @@ def test_a_model_of_ratings_is_measured_beside_its_ablation_and_baselines(
     assert metrics["warm_items_recall_10"] == metrics["recall_10"], "all items are warm"
     assert metrics["ranked_users"] == 150 - _without_liked()
     written = pq.read_table(tmp_path / "e" / "predictions" / "model.parquet")
-    left = written["rating"].to_numpy().astype(np.float64) - written["said"].to_numpy()
+    left = written["rating"].to_numpy().astype(np.float64) - written["prediction"].to_numpy()
     assert np.sqrt(np.square(left).mean()) == pytest.approx(metrics["rmse"])
     report = (tmp_path / "e" / "report.html").read_text()
     assert "Without content" in report

@@ -63,7 +63,7 @@ def test_a_model_is_measured_beside_its_ablations_and_baselines(edges: dict[str,
     assert {"without_codes_auc", "without_popularity_user_auc", "popularity_auc"} <= metrics.keys()
     assert "popularity_log_loss" not in metrics
     written = pq.read_table(tmp_path / "e" / "predictions" / "model.parquet")
-    assert auc(written["label"].to_numpy(), written["said"].to_numpy()) == metrics["auc"]
+    assert auc(written["label"].to_numpy(), written["prediction"].to_numpy()) == metrics["auc"]
     assert json.loads((tmp_path / "e" / "metrics.json").read_text())["auc"] == metrics["auc"]
     report = (tmp_path / "e" / "report.html").read_text()
     assert "Without codes" in report

@@ -16,7 +16,7 @@ from modalrec.run import Run
 from modalrec.training.loop import TrainingConfig, fit
 from tests.training.together import recommender
 
-SETTINGS = {"embedding_decay": 0.0, "penalty": 0.01, "drop_ids": 0.1}
+SETTINGS = {"embedding_decay": 0.0, "penalty": 0.01, "id_dropout": 0.1}
 TRAINING = {"batch_size": 32, "accumulate": 2, "learning_rate": 3e-3, "clip_norm": 0.0, "schedule": "constant"}
 
 

@@ -1,4 +1,4 @@
-"""One row of the results of models of clicks: what was said of the test rows, measured."""
+"""One row of the results of models of clicks: the predictions for the test rows, measured."""
 
 from dataclasses import dataclass, field
 
@@ -29,7 +29,7 @@ MEASURED = ("auc", "user_auc", "log_loss", "precision", "calibration_error")
 PRIOR = 5.0
 """Rows of the average item that an item's own rate is smoothed with."""
 SCORES_ONLY = {"popularity"}
-"""Baselines that order rows and say no probability."""
+"""Baselines that order rows and predict no probability."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ClickResult:
 
     Attributes:
         role: model, an ablation's edge, or a baseline.
-        metrics: By bare name; of a baseline that says no probabilities only AUCs.
+        metrics: By bare name; of a baseline that predicts no probabilities only AUCs.
         interval: 95 % interval of the AUC over users.
         curve: The calibration curve, empty without probabilities.
         roc: The receiver operating characteristic.
@@ -69,30 +69,30 @@ def summarise_clicks(
     role: str,
     rows: Rows,
     places: NDArray[np.int64],
-    said_E: NDArray[np.float32],
+    predicted_E: NDArray[np.float32],
     *,
     rng: np.random.Generator,
     samples: int,
     bins: int,
 ) -> ClickResult:
-    """Measures what was said of the rows at these places."""
+    """Measures the predictions for the rows at these places."""
     users, labels = np.asarray(rows.users[places]), np.asarray(rows.labels[places])
-    within, both = user_auc(users, labels, said_E)
-    metrics = {"auc": auc(labels, said_E), "user_auc": within}
+    within, both = user_auc(users, labels, predicted_E)
+    metrics = {"auc": auc(labels, predicted_E), "user_auc": within}
     curve: list[Bin] = []
     if role not in SCORES_ONLY:
-        curve = calibration(labels, said_E, bins)
-        metrics |= {"log_loss": log_loss(labels, said_E), "calibration_error": calibration_error(curve)}
-        metrics["precision"] = precision(labels, said_E)
-        metrics["mean_said"] = float(said_E.mean(dtype=np.float64)) if len(said_E) else float("nan")
+        curve = calibration(labels, predicted_E, bins)
+        metrics |= {"log_loss": log_loss(labels, predicted_E), "calibration_error": calibration_error(curve)}
+        metrics["precision"] = precision(labels, predicted_E)
+        metrics["mean_prediction"] = float(predicted_E.mean(dtype=np.float64)) if len(predicted_E) else float("nan")
     return ClickResult(
         role,
         metrics,
-        auc_interval(users, labels, said_E, rng, samples),
+        auc_interval(users, labels, predicted_E, rng, samples),
         curve,
-        roc(labels, said_E),
+        roc(labels, predicted_E),
         both,
-        {name: (int(of.sum()), auc(labels[of], said_E[of])) for name, of in parts(rows, places).items()},
+        {name: (int(of.sum()), auc(labels[of], predicted_E[of])) for name, of in parts(rows, places).items()},
     )
 
 
@@ -103,7 +103,7 @@ def parts(rows: Rows, places: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]
 
 
 def baselines(rows: Rows, places: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-    """What needs no training says [E] of the rows, from the train rows alone.
+    """Predictions [E] that need no training, counted in the train rows.
 
     `rate` is the share of clicks of all rows, `item_rate` that of the item's, smoothed by the former, `popularity` the
     number of the item's rows.

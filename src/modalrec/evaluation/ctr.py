@@ -24,13 +24,13 @@ class Bin:
     """Rows of about the same probability.
 
     Attributes:
-        said: Mean of the probabilities.
-        seen: Share of clicks.
+        predicted: Mean of the probabilities.
+        observed: Share of clicks.
         rows: Number of rows.
     """
 
-    said: float
-    seen: float
+    predicted: float
+    observed: float
     rows: int
 
 
@@ -88,8 +88,8 @@ def user_auc(users_E: NDArray[np.int32], labels_E: Labels, scores_E: Scores) -> 
 
 def log_loss(labels_E: Labels, probabilities_E: Scores) -> float:
     """The mean negative log likelihood."""
-    said = np.clip(probabilities_E.astype(np.float64), CLIP, 1 - CLIP)
-    return float(-np.log(np.where(labels_E == 1, said, 1 - said)).mean()) if len(said) else float("nan")
+    clipped_E = np.clip(probabilities_E.astype(np.float64), CLIP, 1 - CLIP)
+    return float(-np.log(np.where(labels_E == 1, clipped_E, 1 - clipped_E)).mean()) if len(labels_E) else float("nan")
 
 
 def precision(labels_E: Labels, probabilities_E: Scores, threshold: float = 0.5) -> float:
@@ -99,7 +99,7 @@ def precision(labels_E: Labels, probabilities_E: Scores, threshold: float = 0.5)
 
 
 def calibration(labels_E: Labels, probabilities_E: Scores, bins: int = 10) -> list[Bin]:
-    """What was said and what came, in bins of about as many rows each; equal probabilities share a bin."""
+    """The calibration curve, in bins of about as many rows each; equal probabilities share a bin."""
     cuts = np.linspace(0, 1, bins + 1)[1:-1]
     edges = np.unique(np.quantile(probabilities_E, cuts)) if len(labels_E) else np.zeros(0)
     places = np.searchsorted(edges, probabilities_E, side="right")
@@ -112,9 +112,9 @@ def calibration(labels_E: Labels, probabilities_E: Scores, bins: int = 10) -> li
 
 
 def calibration_error(curve: list[Bin]) -> float:
-    """The mean distance between what was said and what came, over rows."""
+    """The expected calibration error: the mean distance of probability and share of clicks, over rows."""
     total = sum(one.rows for one in curve)
-    return sum(abs(one.said - one.seen) * one.rows for one in curve) / total if total else float("nan")
+    return sum(abs(one.predicted - one.observed) * one.rows for one in curve) / total if total else float("nan")
 
 
 def roc(labels_E: Labels, scores_E: Scores, points: int = 200) -> Roc:

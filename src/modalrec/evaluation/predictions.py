@@ -1,4 +1,4 @@
-"""What a model of rows says of rows."""
+"""Predictions of a model of rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,26 +25,26 @@ def predict(
         what: What is shown while it runs.
 
     Raises:
-        TrainingError: The model says NaN.
+        TrainingError: A prediction is not finite.
     """
     model.eval()
     device = next(model.parameters()).device
-    said = np.empty(len(places), np.float32)
+    predicted = np.empty(len(places), np.float32)
     for begin in run.track(range(0, len(places), batch_size), what):
         part = slice(begin, begin + batch_size)
         batch = collate(rows, places[part], model.config.history, model.task)
-        said[part] = model.predict({name: value.to(device) for name, value in batch.items()}).cpu().numpy()
-    wrong = np.flatnonzero(~np.isfinite(said))
+        predicted[part] = model.predict({name: value.to(device) for name, value in batch.items()}).cpu().numpy()
+    wrong = np.flatnonzero(~np.isfinite(predicted))
     if len(wrong):
         raise TrainingError(
-            f"{len(wrong):,} of {len(said):,} predictions are not finite (first: row {places[wrong[0]]}); train again "
-            "with a smaller learning rate"
+            f"{len(wrong):,} of {len(predicted):,} predictions are not finite (first: row {places[wrong[0]]}); train "
+            "again with a smaller learning rate"
         )
-    return said
+    return predicted
 
 
 def predict_catalogue(model: RowModel, rows: Rows, place: int, moments: Moments | None) -> NDArray[np.float32]:
-    """What a model that ranks (`RowModel.ranks`) says [N] of a row's user and every item, at the time of the row.
+    """Predictions [N] for a row's user and every item, at its time, by a model that ranks (`RowModel.ranks`).
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""How far ratings that were foretold lie from those that came, on the scale of the data and over all rows.
+"""How far predicted ratings lie from the real ones, on the scale of the data and over all rows.
 
 Errors are means over rows: a mean of the means of batches, and the root of one, depends on how rows were batched.
 """
@@ -13,24 +13,24 @@ from modalrec.evaluation.metrics import Interval
 Ratings = NDArray[np.float32]
 
 
-def errors(ratings_E: Ratings, said_E: Ratings) -> dict[str, float]:
+def errors(ratings_E: Ratings, predicted_E: Ratings) -> dict[str, float]:
     """`mse`, `mae` and `rmse`; NaN without rows."""
     if not len(ratings_E):
         return dict.fromkeys(("mse", "mae", "rmse"), float("nan"))
-    left = ratings_E.astype(np.float64) - said_E
+    left = ratings_E.astype(np.float64) - predicted_E
     squared = float(np.square(left).mean())
     return {"mse": squared, "mae": float(np.abs(left).mean()), "rmse": squared**0.5}
 
 
 def rmse_interval(
-    users_E: NDArray[np.int32], ratings_E: Ratings, said_E: Ratings, rng: np.random.Generator, samples: int
+    users_E: NDArray[np.int32], ratings_E: Ratings, predicted_E: Ratings, rng: np.random.Generator, samples: int
 ) -> Interval:
     """The 95 % interval of the RMSE over users, who are resampled whole: rows of one are not independent."""
     users = np.unique(users_E, return_inverse=True)[1]
     n_users = int(users.max(initial=-1)) + 1
     if not n_users:
         return Interval(float("nan"), float("nan"))
-    squares_U = np.bincount(users, np.square(ratings_E.astype(np.float64) - said_E))
+    squares_U = np.bincount(users, np.square(ratings_E.astype(np.float64) - predicted_E))
     rows_U = np.bincount(users)
     draws_SU = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=samples)
     low, high = np.quantile(np.sqrt(draws_SU @ squares_U / (draws_SU @ rows_U)), [0.025, 0.975])

@@ -26,12 +26,12 @@ FACTORS, EPOCHS, RATE, DECAY, DEVIATION = 100, 20, 0.005, 0.02, 0.1
 
 
 class RatingBaseline(Protocol):
-    """Says a rating of any user and item."""
+    """Predicts a rating of any user and item."""
 
-    def say(
+    def predict(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
-        """[B] ratings, within the range of those in training; not all ask when they are given."""
+        """[B] ratings, within the range of those in training; not all make use of the timestamps."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Biases:
     low: float
     high: float
 
-    def say(
+    def predict(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
         """See `RatingBaseline`."""
-        said = self.mean + self.users_U[users] + self.items_N[items]
-        return np.clip(said, self.low, self.high).astype(np.float32)
+        predicted = self.mean + self.users_U[users] + self.items_N[items]
+        return np.clip(predicted, self.low, self.high).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ class Factors:
     users_UK: NDArray[np.float64]
     items_NK: NDArray[np.float64]
 
-    def say(
+    def predict(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
         """See `RatingBaseline`."""
         own = self.biases
-        said = own.mean + own.users_U[users] + own.items_N[items]
-        said += np.einsum("bk,bk->b", self.users_UK[users], self.items_NK[items])
-        return np.clip(said, own.low, own.high).astype(np.float32)
+        predicted = own.mean + own.users_U[users] + own.items_N[items]
+        predicted += np.einsum("bk,bk->b", self.users_UK[users], self.items_NK[items])
+        return np.clip(predicted, own.low, own.high).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ class LineAndBiases:
     line: Line
     biases: Biases
 
-    def say(
+    def predict(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
         """See `RatingBaseline`."""
         own = self.biases
-        said = self.line.say(users, items, timestamps) + own.users_U[users] + own.items_N[items]
-        return np.clip(said, own.low, own.high).astype(np.float32)
+        predicted = self.line.predict(users, items, timestamps) + own.users_U[users] + own.items_N[items]
+        return np.clip(predicted, own.low, own.high).astype(np.float32)
 
 
 def baselines(
@@ -124,7 +124,7 @@ def baselines(
     low, high = (float(ratings.min()), float(ratings.max())) if len(ratings) else (0.0, 0.0)
     nothing = Biases(mean, np.zeros(rows.n_users), np.zeros(rows.n_items), low, high)
     line = Line(rows, content_NV, moments, rng)
-    left = ratings - line.say(users, items, times)
+    left = ratings - line.predict(users, items, times)
     return {
         "biased_mf": _factors(users, items, ratings, nothing, rng),
         "linear": LineAndBiases(line, _biases(users, items, left, replace(nothing, mean=0.0))),

@@ -70,15 +70,15 @@ class Line:
             for of_owner, size in zip(blocks, sizes, strict=True)
         )
 
-    def say(
+    def predict(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None
     ) -> NDArray[np.float64]:
-        """[B] ratings, beyond the scale perhaps."""
-        said = self.mean + self.users_U[users] + self.items_N[items]
-        for cut in cuts(len(said)):
+        """[B] ratings, not clipped to the scale."""
+        predicted = self.mean + self.users_U[users] + self.items_N[items]
+        for cut in cuts(len(predicted)):
             numbers_BM = self._moment(users[cut], items[cut], None if timestamps is None else timestamps[cut])
-            said[cut] += (numbers_BM - self.centre_M) / self.scale_M @ self.weights_M
-        return said
+            predicted[cut] += (numbers_BM - self.centre_M) / self.scale_M @ self.weights_M
+        return predicted
 
     def _moment(
         self, users: NDArray[np.int32], items: NDArray[np.int32], timestamps: NDArray[np.int64] | None
@@ -106,11 +106,11 @@ def _fit(
 
     def forward(weights_F: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = np.split(weights_F.ravel(), ends)
-        said_E: NDArray[np.float64] = numbers_EM @ parts[-1]
+        predicted_E: NDArray[np.float64] = numbers_EM @ parts[-1]
         for of_owner, ids_E in zip(blocks, owners, strict=True):
             for block in of_owner:
-                said_E += (block @ parts.pop(0))[ids_E]
-        return said_E
+                predicted_E += (block @ parts.pop(0))[ids_E]
+        return predicted_E
 
     def backward(errors_E: NDArray[np.float64]) -> NDArray[np.float64]:
         errors_E = errors_E.ravel()

@@ -1,4 +1,4 @@
-"""One row of the results of models of ratings: what was said of the test rows, measured."""
+"""One row of the results of models of ratings: the predictions for the test rows, measured."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,11 +22,11 @@ CUTS = (1, 10, 50, 200)
 
 
 class Group(NamedTuple):
-    """Some of the rows: how many, their RMSE, and the mean of what was said of them."""
+    """Some of the rows: how many, their RMSE, and the mean of their predictions."""
 
     rows: int
     rmse: float
-    said: float
+    predicted: float
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RatingResult:
         parts: Rows of known and new users, of warm and cold items.
         users: Rows by the activity of their user, `10_to_49` for as many train rows.
         items: Rows by that of their item.
-        ratings: Rows by the rating that came, `4.5` such as.
+        ratings: Rows by their rating, such as `4.5`.
     """
 
     role: str
@@ -70,12 +70,12 @@ def summarise_ratings(
     role: str,
     rows: Rows,
     places: NDArray[np.int64],
-    said_E: NDArray[np.float32],
+    predicted_E: NDArray[np.float32],
     *,
     rng: np.random.Generator,
     samples: int,
 ) -> RatingResult:
-    """Measures what was said of the rows at these places, which have ratings."""
+    """Measures the predictions for the rows at these places, which have ratings."""
     assert rows.ratings is not None  # noqa: S101 (`Rows.of` has refused)
     users, items = np.asarray(rows.users[places]), np.asarray(rows.items[places])
     ratings = np.asarray(rows.ratings[places])
@@ -86,15 +86,15 @@ def summarise_ratings(
 
     def grouped(groups: dict[str, NDArray[np.bool_]]) -> dict[str, Group]:
         return {
-            name: Group(int(of.sum()), errors(ratings[of], said_E[of])["rmse"], float(said_E[of].mean()))
+            name: Group(int(of.sum()), errors(ratings[of], predicted_E[of])["rmse"], float(predicted_E[of].mean()))
             for name, of in groups.items()
             if of.any()
         }
 
     return RatingResult(
         role,
-        errors(ratings, said_E),
-        rmse_interval(users, ratings, said_E, rng, samples),
+        errors(ratings, predicted_E),
+        rmse_interval(users, ratings, predicted_E, rng, samples),
         grouped(parts(rows, places)),
         grouped(by_activity(of_user, CUTS)),
         grouped(by_activity(of_item, CUTS)),

@@ -1,4 +1,4 @@
-"""Models of rows as rankers: of everything that a user has not met, where is what it came to like?
+"""Models of rows as rankers: among the items new to a user, at which rank is the one that the user liked?
 
 A target is a user's last liked row of the test part. All items are ranked at its time, except those of the user's rows
 for training and validation and of its earlier test rows; nothing is sampled, and ties count against the target.
@@ -18,8 +18,8 @@ from modalrec.run import Run
 
 # U targets, N items, k length of the lists.
 
-Say = Callable[[int], NDArray[np.float32]]
-"""From the place of a row to what is said [N] of its user and every item, at its time."""
+Scores = Callable[[int], NDArray[np.float32]]
+"""From the place of a row to scores [N] of its user and every item, at its time."""
 
 
 def last_liked(rows: Rows, users: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -29,11 +29,11 @@ def last_liked(rows: Rows, users: int, rng: np.random.Generator) -> NDArray[np.i
     return last if len(last) <= users else np.sort(rng.choice(last, users, replace=False))
 
 
-def rank_rows(say: Say, rows: Rows, places: NDArray[np.int64], k: int, run: Run, what: str) -> Ranking:
+def rank_rows(score: Scores, rows: Rows, places: NDArray[np.int64], k: int, run: Run, what: str) -> Ranking:
     """Ranks the items of the rows at these places.
 
     Args:
-        say: Scores the catalogue.
+        score: Scores the catalogue.
         rows: All rows, sorted by user and time.
         places: [U] from `last_liked`.
         k: Length of the lists that are kept.
@@ -47,7 +47,7 @@ def rank_rows(say: Say, rows: Rows, places: NDArray[np.int64], k: int, run: Run,
     for row, place in enumerate(run.track(places, what)):
         own = np.arange(starts[row], ends[row])
         known = own[(rows.split[own] == TRAIN) | (rows.split[own] == VALID) | (own < place)]
-        scores_N = say(int(place)).astype(np.float32, copy=True)
+        scores_N = score(int(place)).astype(np.float32, copy=True)
         target = scores_N[rows.items[place]]
         scores_N[rows.items[known]] = -np.inf
         scores_N[rows.items[place]] = target

@@ -41,8 +41,8 @@ class CodebookConfig(AutoencoderConfig):
         decay: Of the moving averages (UniGenRec .99).
         commitment: Weight beta of the encoder's pull towards its codes (.25 in all of them).
         distance: What the nearest code is: euclidean (all of them), or the largest cosine.
-        start: Codes start at the centres of k-means (TIGER, LC-Rec), random with unit variance (UniGenRec), or random
-            between -1/V and 1/V (MMCTR).
+        initialisation: Codes begin at the centres of k-means (TIGER, LC-Rec), at random with unit variance (UniGenRec),
+            or at random between -1/V and 1/V (MMCTR).
         revive_after: A code that learns by gradient and that so many batches in a row did not use moves to a random
             input of the current batch (50 is more than an epoch of a small catalogue, where a code of a single item
             comes up once an epoch).
@@ -56,7 +56,7 @@ class CodebookConfig(AutoencoderConfig):
     decay: float = Field(0.99, gt=0, lt=1)
     commitment: float = Field(0.25, ge=0)
     distance: Literal["euclidean", "cosine"] = "euclidean"
-    start: Literal["kmeans", "random", "uniform"] = "kmeans"
+    initialisation: Literal["kmeans", "random", "uniform"] = "kmeans"
     revive_after: PositiveInt = 50
     restart_below: float = Field(0.1, ge=0)
     diversity: float = Field(0.0, ge=0)
@@ -89,7 +89,7 @@ class Codebooks(nn.Module):
         self.config = config
         self._waiting: list[Sequence[Chosen]] | None = None  # of a group of batches, until its end
         codes_LVW = torch.randn(count, config.codebook_size, width)
-        if config.start == "uniform":
+        if config.initialisation == "uniform":
             codes_LVW.uniform_(-1 / config.codebook_size, 1 / config.codebook_size)
         if config.learning == "gradient":
             self.codes_LVW = nn.Parameter(codes_LVW)
@@ -105,7 +105,7 @@ class Codebooks(nn.Module):
     @torch.no_grad()
     def fit(self, level: int, inputs_NW: Tensor) -> Tensor:
         """Starts a codebook from a sample and returns the code of each input [N, W]."""
-        if self.config.start == "kmeans":
+        if self.config.initialisation == "kmeans":
             self.codes_LVW[level] = kmeans(inputs_NW, self.config.codebook_size).centres_VD
         if self.config.learning == "ema":
             self.sums_LVW[level] = self.codes_LVW[level]

@@ -20,7 +20,7 @@ The published settings, but for the linear map that the networks here always hav
     TIGER      components=null hidden=[512,256,128] width=32; batch_size 1024, 20,000 epochs
     LC-Rec     components=null hidden=[2048,1024,512,256,128,64] levels=4 sinkhorn=0.003; batch_size 1024
     LETTER     as LC-Rec with alignment=0.01 diversity=0.0001, without sinkhorn
-    UniGenRec  components=null norm=true dropout=0.1 width=128 codebook_size=2048 learning=ema start=random
+    UniGenRec  components=null norm=true dropout=0.1 width=128 codebook_size=2048 learning=ema initialisation=random
                restart_below=1; batch_size 256, 1,000 epochs
 """
 

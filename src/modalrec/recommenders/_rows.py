@@ -39,7 +39,7 @@ class RowModelConfig(FieldsConfig):
 
 
 class RowModel(Model):
-    """A model that is trained on rows and says a number of each: the probability of a click, or a rating.
+    """A model that is trained on rows and predicts a number for each: the probability of a click, or a rating.
 
     Attributes:
         task: What it is trained on.
@@ -99,16 +99,16 @@ class RowModel(Model):
         """Log loss of clicks, or the mean squared error of ratings."""
         return {"loss": self._error(self(batch), batch)}
 
-    def _error(self, said_B: Tensor, batch: Batch) -> Tensor:
+    def _error(self, predicted_B: Tensor, batch: Batch) -> Tensor:
         if self.task == "click":
-            return F.binary_cross_entropy_with_logits(said_B, batch["label"])
-        return F.mse_loss(said_B, batch["label"])
+            return F.binary_cross_entropy_with_logits(predicted_B, batch["label"])
+        return F.mse_loss(predicted_B, batch["label"])
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Tensor:
         """[B] probabilities of a click, or ratings."""
-        said_B: Tensor = self(batch)
-        return said_B.sigmoid() if self.task == "click" else said_B
+        predicted_B: Tensor = self(batch)
+        return predicted_B.sigmoid() if self.task == "click" else predicted_B
 
     def steps(self, config: TrainingConfig, seed: int, team: Team = ALONE) -> TableSteps:
         """AdamW, and large tables row by row; see `RowModelConfig.tables`."""

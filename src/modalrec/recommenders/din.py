@@ -62,8 +62,8 @@ class Din(RowModel):
         items_UD = self.fields.items(batch)
         targets_BD = F.embedding(batch["target"], items_UD)
         interests_BD = self.attention(targets_BD, items_UD, batch)
-        said_B1: Tensor = self.head(self.dnn(torch.cat([self.fields.rows(batch), targets_BD, interests_BD], 1)))
-        return said_B1[:, 0]
+        predicted_B1: Tensor = self.head(self.dnn(torch.cat([self.fields.rows(batch), targets_BD, interests_BD], 1)))
+        return predicted_B1[:, 0]
 
 
 class Attention(nn.Module):

@@ -1,7 +1,7 @@
 """DLRM with modalities: embeddings of ids and features, numbers of the moment, projected texts and pictures, crossed.
 
 DLRM (Naumov et al. 2019, arXiv 1906.00091) with one more vector for each modality: what a frozen encoder gives, cached
-once an item, through a projector. All vectors meet in pairwise dot products; the head foretells a rating on its own
+once an item, through a projector. All vectors meet in pairwise dot products; the head predicts a rating on its own
 scale, with biases of user and item, or a click.
 """
 
@@ -46,7 +46,7 @@ class DlrmConfig(RowModelConfig):
         top: Widths of the hidden layers over what the interaction gives.
         projector: Widths of hidden layers of the projectors of text and picture; a line without any.
         dropout: After every layer of `top`.
-        drop_ids: Share of users, and of items, that a training batch takes for unknown, with what is known of them at
+        id_dropout: Share of users, and of items, that a training batch takes for unknown, with what is known of them at
             the moment: so features and content learn to stand for them, and the unknown one is trained (Volkovs et al.
             2017, DropoutNet).
         penalty: Weight of half the squares of a row's embeddings and biases in its loss.
@@ -71,7 +71,7 @@ class DlrmConfig(RowModelConfig):
     top: tuple[int, ...] = Setting((64, 32), min_length=1)
     projector: tuple[int, ...] = ()
     dropout: float = Setting(0.2, ge=0, lt=1)
-    drop_ids: float = Setting(0.1, ge=0, lt=1)
+    id_dropout: float = Setting(0.1, ge=0, lt=1)
     penalty: float = Setting(0.0, ge=0)
     crosses: int = Setting(3, ge=1)
     cross_rank: int = Setting(64, ge=1)
@@ -152,12 +152,12 @@ class Dlrm(RowModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] ratings, or log-odds of a click."""
-        return self._said(batch)[0]
+        return self._predicted(batch)[0]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error, or the log loss, and the penalty."""
-        said_B, squares_B = self._said(batch)
-        error = self._error(said_B, batch)
+        predicted_B, squares_B = self._predicted(batch)
+        error = self._error(predicted_B, batch)
         if not self.config.penalty:
             return {"loss": error}
         return {"loss": error + self.config.penalty / 2 * squares_B.mean(), "error": error}
@@ -165,8 +165,8 @@ class Dlrm(RowModel):
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Tensor:
         """[B] ratings within the range of those that training has seen, or probabilities of a click."""
-        said_B = super().predict(batch)
-        return said_B.clamp(*self.items.scales["rating_range"]) if self.task == "rating" else said_B
+        predicted_B = super().predict(batch)
+        return predicted_B.clamp(*self.items.scales["rating_range"]) if self.task == "rating" else predicted_B
 
     def spread(self, config: TrainingConfig, team: Team) -> None:
         """Large tables of ids and categories, where `placement` says so; see `HasSpreadTables`."""
@@ -205,8 +205,8 @@ class Dlrm(RowModel):
         found = (*self.fields.tables.values(), *self.biases.values())
         return [table for table in found if isinstance(table, nn.Embedding)]
 
-    def _said(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is said of rows [B], and the squares of their embeddings and biases [B]."""
+    def _predicted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Predictions [B], and the squares of their embeddings and biases [B]."""
         batch = self._with_ids(batch)
         users, items, width = batch["user"], batch["item"], self.config.width
         rows_BFD = self.fields.rows(batch).view(len(users), -1, width)
@@ -217,13 +217,13 @@ class Dlrm(RowModel):
         if self.fields.number_fields:
             parts.insert(0, self.bottom(self.fields.numbers(batch))[:, None])
         crossed_BX = self.interaction(torch.cat(parts, 1))
-        said_B = self.last(self.top(crossed_BX))[:, 0] + self._mean()
+        predicted_B = self.last(self.top(crossed_BX))[:, 0] + self._mean()
         squares_B = rows_BFD.square().sum((1, 2)) + items_UFD.square().sum((1, 2))[batch["target"]]
         for owner, bias in self.biases.items():
             ids = batch[f"{owner}_{ID}"]
             bias_B = bias(ids[batch["target"]] if owner == "item" else ids)[:, 0]
-            said_B, squares_B = said_B + bias_B, squares_B + bias_B.square()
-        return said_B, squares_B
+            predicted_B, squares_B = predicted_B + bias_B, squares_B + bias_B.square()
+        return predicted_B, squares_B
 
     def _with_ids(self, batch: Batch) -> Batch:
         """The numbers of users and items among those that training knows; some become unknown in training.
@@ -236,8 +236,8 @@ class Dlrm(RowModel):
             if owner not in self.biases:
                 continue
             ids = self.fields.get_buffer(f"{owner}_{ID}_values")[batch[owner]]
-            if self.training and self.config.drop_ids:
-                kept = torch.rand(len(ids), device=ids.device) >= self.config.drop_ids
+            if self.training and self.config.id_dropout:
+                kept = torch.rand(len(ids), device=ids.device) >= self.config.id_dropout
                 ids = ids * kept
                 kept_B = kept[batch["target"]] if owner == "item" else kept
                 found |= {key: batch[key] * kept_B for key in of_owner(owner) if key in batch}

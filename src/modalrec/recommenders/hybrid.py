@@ -168,7 +168,7 @@ class Hybrid(Recommender):
         items_BG = torch.from_numpy(generated.items).to(queries_BD.device)
         again_BG = (items_BG < 0) | self.cold_N[items_BG]  # what is cold comes with the others that are
         dense_BG = torch.einsum("bd,bgd->bg", queries_BD, F.normalize(self.vectors(items_BG.clamp(min=0)), dim=-1))
-        said_BG = torch.from_numpy(generated.scores).to(dense_BG.device)
+        generated_BG = torch.from_numpy(generated.scores).to(dense_BG.device)
         cold_C = self.cold_N.nonzero()[:, 0]
         dense_BC = queries_BD @ F.normalize(self.vectors(cold_C), dim=-1).T
         if mask_seen:
@@ -177,18 +177,18 @@ class Hybrid(Recommender):
                 places = torch.searchsorted(cold_C, own[self.cold_N[own]])
                 dense_BC[row, places] = -torch.inf
         scores = self._mixed(
-            dense_BG.masked_fill(again_BG, -torch.inf), said_BG.masked_fill(again_BG, -torch.inf), dense_BC
+            dense_BG.masked_fill(again_BG, -torch.inf), generated_BG.masked_fill(again_BG, -torch.inf), dense_BC
         )
         return TopK.best_of(scores, k, torch.cat([items_BG, cold_C.expand(len(items_BG), -1)], dim=1))
 
-    def _mixed(self, dense_BG: Tensor, said_BG: Tensor, dense_BC: Tensor) -> Tensor:
-        """Scores [B, G + C] from both opinions of the generated items and the one of the cold ones; -inf stays."""
+    def _mixed(self, dense_BG: Tensor, generated_BG: Tensor, dense_BC: Tensor) -> Tensor:
+        """Scores [B, G + C] from both scores of the generated items and the dense one of the cold ones; -inf stays."""
         dense = torch.cat([dense_BG, dense_BC], dim=1)
         if not self.config.generated_weight:
             return dense
-        said = torch.cat([said_BG, torch.full_like(dense_BC, -torch.inf)], dim=1)
+        by_codes = torch.cat([generated_BG, torch.full_like(dense_BC, -torch.inf)], dim=1)
         share = self.config.generated_weight
-        both = (1 - share) * dense.softmax(1) + share * said.softmax(1).nan_to_num()
+        both = (1 - share) * dense.softmax(1) + share * by_codes.softmax(1).nan_to_num()
         return both.log().masked_fill(dense == -torch.inf, -torch.inf)
 
     def _own_trie(self) -> Trie:

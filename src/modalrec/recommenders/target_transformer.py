@@ -27,7 +27,7 @@ class TargetTransformerConfig(RowModelConfig):
     Attributes:
         blocks: Transformer blocks.
         heads: Attention heads; they divide twice the item's width.
-        feedforward: Width inside a block.
+        feed_forward_width: Width inside a block.
         attention_dropout: Inside a block.
         last: How many of the latest outputs are taken one by one.
         crosses: Layers of crossed features.
@@ -39,7 +39,7 @@ class TargetTransformerConfig(RowModelConfig):
     name: Literal["target_transformer"] = "target_transformer"
     blocks: int = Field(2, ge=1)
     heads: int = Field(1, ge=1)
-    feedforward: int = Field(256, ge=1)
+    feed_forward_width: int = Field(256, ge=1)
     attention_dropout: float = Field(0.2, ge=0, lt=1)
     last: int = Field(16, ge=1)
     crosses: int = Field(3, ge=1)
@@ -58,7 +58,7 @@ class TargetTransformer(RowModel):
         super().__init__(config, items)
         width = 2 * self.fields.item_width
         block = nn.TransformerEncoderLayer(
-            width, config.heads, config.feedforward, config.attention_dropout, batch_first=True
+            width, config.heads, config.feed_forward_width, config.attention_dropout, batch_first=True
         )
         self.encoder = nn.TransformerEncoder(block, config.blocks, enable_nested_tensor=False)
         self.pooled = linear(width, width)
@@ -78,8 +78,8 @@ class TargetTransformer(RowModel):
         crossed_BX = first_BX
         for layer in self.crosses:
             crossed_BX = crossed_BX + first_BX * layer(crossed_BX)
-        said_B1: Tensor = self.head(torch.cat([crossed_BX, self.dnn(first_BX)], 1))
-        return said_B1[:, 0]
+        predicted_B1: Tensor = self.head(torch.cat([crossed_BX, self.dnn(first_BX)], 1))
+        return predicted_B1[:, 0]
 
     def _history(self, items_UD: Tensor, targets_BD: Tensor, batch: Batch) -> Tensor:
         """The last outputs one by one and the largest of all, [B, (K + 1) W]; zeros where there is no item."""

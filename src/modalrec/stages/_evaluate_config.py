@@ -19,7 +19,7 @@ class RowsEvaluation(BaseConfig):
 
     Attributes:
         bins: Of the calibration curve.
-        interval_samples: Resamples of the users behind the interval of the AUC, or of the RMSE.
+        bootstrap_samples: Resamples of the users behind the interval of the AUC, or of the RMSE.
         ranked_users: Of a model that can be asked about any item, rank the whole catalogue for so many users with a
             liked test row, drawn at random; 0 for none.
         prediction_columns: Columns of `prediction.csv` beside ID, all with the prediction; what the challenge of
@@ -27,7 +27,7 @@ class RowsEvaluation(BaseConfig):
     """
 
     bins: int = Field(10, ge=2, le=100)
-    interval_samples: int = Field(200, ge=20)
+    bootstrap_samples: int = Field(200, ge=20)
     ranked_users: int = Field(1000, ge=0)
     prediction_columns: tuple[str, ...] = Field(("Task1&2",), min_length=1)
 

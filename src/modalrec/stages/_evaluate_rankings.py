@@ -9,7 +9,7 @@ from modalrec.evaluation.click_results import parts
 from modalrec.evaluation.predictions import predict_catalogue
 from modalrec.evaluation.rating_baselines import RatingBaseline
 from modalrec.evaluation.results import HEADLINE
-from modalrec.evaluation.row_ranking import Say, last_liked, measure_ranking, rank_rows
+from modalrec.evaluation.row_ranking import Scores, last_liked, measure_ranking, rank_rows
 from modalrec.recommenders._rows import RowModel
 from modalrec.run import Run
 from modalrec.stages._evaluate_config import Config
@@ -45,16 +45,16 @@ class Rankings:
             self._rank("popularity", lambda _: counts_N)
 
     def add_baseline(self, role: str, baseline: RatingBaseline) -> None:
-        """Ranks by what a baseline says of the user and every item."""
+        """Ranks by a baseline's predictions for the user and every item."""
         if HEADLINE not in self.results:
             return
         items = np.arange(self.rows.n_items, dtype=np.int32)
 
-        def say(place: int) -> NDArray[np.float32]:
+        def score(place: int) -> NDArray[np.float32]:
             times = None if self.rows.timestamps is None else np.full(len(items), self.rows.timestamps[place])
-            return baseline.say(np.full(len(items), self.rows.users[place]), items, times)
+            return baseline.predict(np.full(len(items), self.rows.users[place]), items, times)
 
-        self._rank(role, say)
+        self._rank(role, score)
 
     def flat(self) -> dict[str, float]:
         """All numbers by full name, and how many users were ranked."""
@@ -65,7 +65,7 @@ class Rankings:
         }
         return found | ({"ranked_users": float(len(self.places))} if self.results else {})
 
-    def _rank(self, role: str, say: Say) -> None:
+    def _rank(self, role: str, score: Scores) -> None:
         what = f"ranking: {role.replace('_', ' ')}"
-        ranking = rank_rows(say, self.rows, self.places, self.config.list_length, self.run, what)
+        ranking = rank_rows(score, self.rows, self.places, self.config.list_length, self.run, what)
         self.results[role] = measure_ranking(ranking, parts(self.rows, self.places), self.config.cutoffs)

@@ -1,4 +1,4 @@
-"""`evaluate` for models of labelled rows: what they say of the test rows, measured; predictions for hidden labels."""
+"""`evaluate` for models of labelled rows: predictions of the test rows, measured; predictions for hidden labels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,33 +91,33 @@ def evaluate_rows(
         rankings = Rankings(rows, config, settings.moments, run)
         (work.folder / "predictions").mkdir()
 
-        def add(role: str, said: NDArray[np.float32]) -> None:
-            results[role] = _summarise(task, role, rows, places, said, config, run)
+        def add(role: str, predicted: NDArray[np.float32]) -> None:
+            results[role] = _summarise(task, role, rows, places, predicted, config, run)
             work.statistics.update(results[role].flat())
-            _write(work.folder / "predictions" / f"{role}.parquet", rows, places, said)
+            _write(work.folder / "predictions" / f"{role}.parquet", rows, places, predicted)
 
         for trained in models:
             model: RowModel = load_recommender(trained.folder, run.torch_device())
             add(trained.edge, predict(model, rows, places, run, what=f"predicting: {trained.edge.replace('_', ' ')}"))
             rankings.add_model(trained.edge, model)
             if trained.edge == HEADLINE and len(hidden):
-                said = predict(model, rows, hidden, run, what="predicting hidden rows")
-                _write_csv(work.folder / PREDICTIONS, rows, hidden, said, config.rows.prediction_columns)
+                predicted = predict(model, rows, hidden, run, what="predicting hidden rows")
+                _write_csv(work.folder / PREDICTIONS, rows, hidden, predicted, config.rows.prediction_columns)
         if task == "rating":
             users, items = np.asarray(rows.users[places]), np.asarray(rows.items[places])
             times = None if rows.timestamps is None else rows.timestamps[places]
             edges = (folders.get(edge) for edge in ("embeddings", "text_embeddings", "image_embeddings"))
             content_NV = item_content(folders["dataset"], *edges)
             for role, baseline in rating_baselines(rows, run.rng("biased_mf"), content_NV, rankings.moments).items():
-                add(role, baseline.say(users, items, times))
+                add(role, baseline.predict(users, items, times))
                 rankings.add_baseline(role, baseline)
         else:
-            for role, said in baselines(rows, places).items():
-                add(role, said)
+            for role, predicted in baselines(rows, places).items():
+                add(role, predicted)
         work.statistics |= rankings.flat()
         if task == "click":
             labels = rows.labels[places]
-            work.statistics["rows_seen"] = float((labels == 1).mean()) if len(places) else 0.0
+            work.statistics["click_rate"] = float((labels == 1).mean()) if len(places) else 0.0
             work.statistics |= {"hidden_rows": len(hidden), "users_measured": results[HEADLINE].users}
             write_json(work.folder / "roc.json", vars(results[HEADLINE].roc))
         work.statistics["rows"] = len(places)
@@ -143,7 +143,7 @@ def evaluate_rows(
 
 
 def _task(model: Trained) -> Task:
-    """What the headline says of a row."""
+    """What the headline predicts of a row."""
     chosen = model.manifest.config["recommender"]
     monitored = discover("recommenders")[chosen["name"]].monitored_by(chosen)
     return "rating" if monitored == "neg_rmse" else "click"
@@ -154,14 +154,14 @@ def _summarise(
     role: str,
     rows: Rows,
     places: NDArray[np.int64],
-    said: NDArray[np.float32],
+    predicted: NDArray[np.float32],
     config: Config,
     run: Run,
 ) -> ClickResult | RatingResult:
-    rng, samples = run.rng("bootstrap", role), config.rows.interval_samples
+    rng, samples = run.rng("bootstrap", role), config.rows.bootstrap_samples
     if task == "rating":
-        return summarise_ratings(role, rows, places, said, rng=rng, samples=samples)
-    return summarise_clicks(role, rows, places, said, rng=rng, samples=samples, bins=config.rows.bins)
+        return summarise_ratings(role, rows, places, predicted, rng=rng, samples=samples)
+    return summarise_clicks(role, rows, places, predicted, rng=rng, samples=samples, bins=config.rows.bins)
 
 
 def _check(models: list[Trained]) -> None:
@@ -202,20 +202,21 @@ def _check_numbers(rows: Rows, hidden: NDArray[np.int64], dataset: Path) -> None
         )
 
 
-def _write(path: Path, rows: Rows, places: NDArray[np.int64], said: NDArray[np.float32]) -> None:
+def _write(path: Path, rows: Rows, places: NDArray[np.int64], predicted: NDArray[np.float32]) -> None:
     columns = {"row": places, "user": rows.users[places], "item": rows.items[places], "label": rows.labels[places]}
     if rows.ratings is not None:
         columns["rating"] = rows.ratings[places]
-    pq.write_table(pa.table({**{name: np.asarray(values) for name, values in columns.items()}, "said": said}), path)
+    columns["prediction"] = predicted
+    pq.write_table(pa.table({name: np.asarray(values) for name, values in columns.items()}), path)
 
 
 def _write_csv(
-    path: Path, rows: Rows, hidden: NDArray[np.int64], said: NDArray[np.float32], names: tuple[str, ...]
+    path: Path, rows: Rows, hidden: NDArray[np.int64], predicted: NDArray[np.float32], names: tuple[str, ...]
 ) -> None:
     """Writes the form that the challenge takes: ID, then the prediction, in the order of the test file."""
     numbers = np.arange(len(hidden)) if rows.row_ids is None else np.asarray(rows.row_ids[hidden])
     pc.write_csv(
-        pa.table({"ID": numbers, **dict.fromkeys(names, said)}),
+        pa.table({"ID": numbers, **dict.fromkeys(names, predicted)}),
         path,
         pc.WriteOptions(quoting_style="none", quoting_header="none"),
     )

@@ -21,7 +21,7 @@ from modalrec.training.loop import TrainingConfig, fit
 
 MONITOR = "held_out_objective"
 INITIAL_ROWS = 65_536
-STOPPING_ROWS = 4096
+VALID_ROWS = 4096
 """At most so many items stop training: each is told from all others, which costs their number squared."""
 
 
@@ -49,14 +49,14 @@ class Shares(NamedTuple):
     """Rows of train items, in random order, by what they are for; all others are fused and nothing else.
 
     Attributes:
-        learnt: Trained on.
-        stopping: Decide when to stop.
-        measured: Only measured on.
+        train: Learnt from.
+        valid: Decide when to stop.
+        test: Only measured on.
     """
 
-    learnt: NDArray[np.int64]
-    stopping: NDArray[np.int64]
-    measured: NDArray[np.int64]
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    test: NDArray[np.int64]
 
 
 class ModalityBatches(Batches):
@@ -87,7 +87,7 @@ def read_modalities(folders: Mapping[str, Path]) -> Modalities:
 
 
 def share_out(
-    modalities: Modalities, of_train: NDArray[np.bool_] | None, held_out: float, stopping: float, run: Run
+    modalities: Modalities, of_train: NDArray[np.bool_] | None, test_share: float, valid_share: float, run: Run
 ) -> Shares:
     """Shares the train items out at random, whatever the other items are.
 
@@ -104,8 +104,8 @@ def share_out(
             f"fuse: none of the {len(taken):,} items is {which}; use fuser.name=concat, which learns nothing"
         )
     order = run.rng("held_out").permutation(rows)
-    first, second = int(len(rows) * held_out), int(len(rows) * (held_out + stopping))
-    return Shares(order[second:], order[first:second], order[:first])
+    first, second = int(len(rows) * test_share), int(len(rows) * (test_share + valid_share))
+    return Shares(train=order[second:], valid=order[first:second], test=order[:first])
 
 
 def learn(
@@ -113,7 +113,7 @@ def learn(
 ) -> list[dict[str, float]]:
     """Trains a fuser in place, as `fit`, and returns the curves; none where the items teach it nothing."""
     device = run.torch_device()
-    sample = np.sort(run.rng("initialise").permutation(shares.learnt)[:INITIAL_ROWS])
+    sample = np.sort(run.rng("initialise").permutation(shares.train)[:INITIAL_ROWS])
     start = modalities.rows(sample)
     fuser.initialise(start)
     fuser.to(device).eval()
@@ -121,17 +121,17 @@ def learn(
         run.say("nothing is trained: too few items have what the fuser learns from")
         return []
     torch.manual_seed(run.seed)  # dropout and masks draw from it; a checkpoint keeps its state
-    held_out = {name: value.to(device) for name, value in modalities.rows(shares.stopping[:STOPPING_ROWS]).items()}
+    held_out = {name: value.to(device) for name, value in modalities.rows(shares.valid[:VALID_ROWS]).items()}
 
     def validate() -> dict[str, float]:
         return {MONITOR: -fuser.held_out_loss(held_out)}
 
     return fit(
         fuser,
-        ModalityBatches(modalities, shares.learnt, config.batch_size, run),
+        ModalityBatches(modalities, shares.train, config.batch_size, run),
         config=config,
         run=run,
         fingerprint=fingerprint,
-        validate=validate if len(shares.stopping) else None,
+        validate=validate if len(shares.valid) else None,
         monitor=MONITOR,
     )

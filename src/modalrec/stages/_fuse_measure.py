@@ -30,8 +30,8 @@ def measure(fuser: TrainedFuser, modalities: Modalities, shares: Shares) -> dict
     """
     names = list(modalities.vectors)
     whole = np.logical_and.reduce(list(modalities.present.values()))
-    rows = shares.measured[whole[shares.measured]][:LARGEST]
-    fitted = shares.learnt[whole[shares.learnt]][:FITTED]
+    rows = shares.test[whole[shares.test]][:LARGEST]
+    fitted = shares.train[whole[shares.train]][:FITTED]
     found = {"items_retrieval": float(len(rows) if len(names) > 1 else 0)}
     if len(rows) < 2:
         return found

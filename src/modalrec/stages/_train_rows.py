@@ -59,16 +59,18 @@ def _validation(model: RowModel, rows: Rows, monitor: str, run: Run) -> Validate
     return lambda: measured(model, rows, places, predict(model, rows, places, quiet))
 
 
-def measured(model: RowModel, rows: Rows, places: NDArray[np.int64], said: NDArray[np.float32]) -> dict[str, float]:
+def measured(
+    model: RowModel, rows: Rows, places: NDArray[np.int64], predicted: NDArray[np.float32]
+) -> dict[str, float]:
     """What a model can be monitored by, the higher the better; without what cannot be told of these rows."""
     if model.task == "rating":
         assert rows.ratings is not None  # noqa: S101 (`Rows.of` has refused)
-        errors = rows.ratings[places].astype(np.float64) - said
+        errors = rows.ratings[places].astype(np.float64) - predicted
         return {"neg_rmse": -float(np.sqrt(np.square(errors).mean()))}
     labels = np.asarray(rows.labels[places])
     found = {
-        "auc": auc(labels, said),
-        "user_auc": user_auc(np.asarray(rows.users[places]), labels, said)[0],
-        "neg_log_loss": -log_loss(labels, said),
+        "auc": auc(labels, predicted),
+        "user_auc": user_auc(np.asarray(rows.users[places]), labels, predicted)[0],
+        "neg_log_loss": -log_loss(labels, predicted),
     }
     return {name: value for name, value in found.items() if np.isfinite(value)}

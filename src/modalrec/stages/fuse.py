@@ -48,21 +48,23 @@ class Config(configs.Config):
         fuser: Any fuser. What follows is for those that are trained.
         training: How to train it.
         split: Where the dataset is given: the split whose train events make an item a train item.
-        held_out: Share of the train items that retrieval is measured on, and nothing else.
-        stopping: Share of the train items that say when to stop; 0 keeps the last epoch.
+        test_share: Share of the train items that retrieval is measured on, and nothing else.
+        valid_share: Share of the train items that say when to stop; 0 keeps the last epoch.
     """
 
     modalities: tuple[Literal["text", "image"], ...] = Field(("text", "image"), min_length=1)
     fuser: plugins.any_config("fusers") = ConcatConfig()  # type: ignore[valid-type]
     training: FuserTraining = FuserTraining()
     split: str = "leave_one_out"
-    held_out: float = Field(0.1, ge=0, lt=1)
-    stopping: float = Field(0.1, ge=0, lt=1)
+    test_share: float = Field(0.1, ge=0, lt=1)
+    valid_share: float = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _something_is_left(self) -> "Config":
-        if self.held_out + self.stopping >= 1:
-            raise ValueError(f"held_out={self.held_out} and stopping={self.stopping} leave nothing to learn from")
+        if self.test_share + self.valid_share >= 1:
+            raise ValueError(
+                f"test_share={self.test_share} and valid_share={self.valid_share} leave nothing to learn from"
+            )
         return self
 
 
@@ -161,7 +163,7 @@ def _train(
         pass
     modalities = read_modalities(folders)
     of_train = None if dataset is None else train_items(dataset, config.split, modalities.item_ids)
-    shares = share_out(modalities, of_train, config.held_out, config.stopping, run)
+    shares = share_out(modalities, of_train, config.test_share, config.valid_share, run)
     curves = learn(fuser, modalities, shares, config.training, run, identity)
     write_json(folder / "curves.json", curves)
     best = max(curves, key=lambda entry: entry.get("held_out_objective", entry["epoch"]), default={"epoch": 0})

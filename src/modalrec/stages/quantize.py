@@ -62,8 +62,8 @@ class Config(configs.Config):
     Attributes:
         quantizer: Any quantizer.
         training: How to train it.
-        held_out: Share of the items that are coded but not learnt from; the epoch that reconstructs them best is kept,
-            so that codes describe items rather than memorise them. 0 keeps the last epoch.
+        valid_share: Share of the items that are coded but not learnt from; the epoch that reconstructs them best is
+            kept, so that codes describe items rather than memorise them. 0 keeps the last epoch.
         towers: What is coded: the fused vector, or text and image by a quantizer each, one's codes behind the other's,
             with code spaces of their own or a shared one, which needs vectors of one length.
         form: What the codes are for. `semantic_id` is one tuple an item, for recommenders that name items by their
@@ -79,7 +79,7 @@ class Config(configs.Config):
 
     quantizer: plugins.any_config("quantizers") = RqvaeConfig()  # type: ignore[valid-type]
     training: QuantizerTraining = QuantizerTraining()
-    held_out: float = Field(0.05, ge=0, lt=1)
+    valid_share: float = Field(0.05, ge=0, lt=1)
     towers: Literal["fused", "separate", "shared"] = "fused"
     form: Literal["semantic_id", "groups"] = "semantic_id"
     last_level: LastLevel = "nearest"
@@ -197,7 +197,7 @@ class _Learner:
         """The trained quantizer of each tower."""
         n_items = len(towers[0].item_ids)
         kept_N = np.ones(n_items, bool)  # the same items for all towers
-        kept_N[self.run.rng("held_out").permutation(n_items)[: int(n_items * self.config.held_out)]] = False
+        kept_N[self.run.rng("held_out").permutation(n_items)[: int(n_items * self.config.valid_share)]] = False
         for tower in towers:
             known_N = tower.present_N if self.known_N is None else tower.present_N & self.known_N
             if not known_N.any():

@@ -143,14 +143,14 @@ class TrainedFuserContract:
         strangers = Modalities(modalities.item_ids, vectors, modalities.present)
         lost, _ = trained(make, strangers, shares=shares)
         assert measure(lost, strangers, shares)["text_to_image_recall_1"] < 0.1
-        stopping = shares.stopping
-        assert lost.held_out_loss(strangers.rows(stopping)) > fuser.held_out_loss(modalities.rows(stopping)) + 1
+        valid = shares.valid
+        assert lost.held_out_loss(strangers.rows(valid)) > fuser.held_out_loss(modalities.rows(valid)) + 1
 
     def test_one_modality_finds_the_whole_item(self, make: Make) -> None:
         """A held-out item fused from one is near itself fused from both, though no train item lacked any."""
         modalities = paired()
         fuser, shares = trained(make, modalities, epochs=40)
-        vectors, present = _take(modalities, shares.measured)
+        vectors, present = _take(modalities, shares.test)
         whole = fuser.fuse(vectors, present)
         for name in DIMENSIONS:
             alone = fuser.fuse(vectors, {other: flags & (other == name) for other, flags in present.items()})
@@ -162,9 +162,9 @@ class TrainedFuserContract:
         fuser, shares = trained(make, modalities, epochs=3)
         wild = {name: vectors.copy() for name, vectors in modalities.vectors.items()}
         for name in wild:
-            wild[name][shares.measured] = 1e18
+            wild[name][shares.test] = 1e18
         other, _ = trained(make, Modalities(modalities.item_ids, wild, modalities.present), shares=shares, epochs=3)
-        rest = np.concatenate([shares.learnt, shares.stopping])
+        rest = np.concatenate([shares.train, shares.valid])
         before, after = fuser.fuse(modalities.vectors, modalities.present), other.fuse(wild, modalities.present)
         np.testing.assert_array_equal(before[rest], after[rest])
         assert np.isfinite(after).all()

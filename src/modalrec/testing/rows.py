@@ -159,15 +159,15 @@ class RowModelContract(ConfigContract):
         model, places = self.build(rows), rows.of(TEST, "click")
         save_recommender(tmp_path, model)
         loaded = load_recommender(tmp_path)
-        np.testing.assert_array_equal(self.said(model, rows, places), self.said(loaded, rows, places))
+        np.testing.assert_array_equal(self.predictions(model, rows, places), self.predictions(loaded, rows, places))
 
-    def test_what_is_said_of_a_row_does_not_depend_on_the_others(self) -> None:
+    def test_the_prediction_of_a_row_does_not_depend_on_the_others(self) -> None:
         rows = self.rows()
         model, places = self.build(rows), rows.of(TEST, "click")[:50]
-        together = self.said(model, rows, places)
-        alone = np.concatenate([self.said(model, rows, places[[row]]) for row in range(len(places))])
+        together = self.predictions(model, rows, places)
+        alone = np.concatenate([self.predictions(model, rows, places[[row]]) for row in range(len(places))])
         np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(self.said(model, rows, places[::-1])[::-1], together, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(self.predictions(model, rows, places[::-1])[::-1], together, rtol=1e-4, atol=1e-6)
 
     def test_empty_histories_and_items_that_training_has_not_seen(self) -> None:
         given = tastes()
@@ -178,13 +178,13 @@ class RowModelContract(ConfigContract):
         model = self.plugin(self.resolved(), taste_space(given, rows))
         places = np.flatnonzero((rows.items < 5) & (rows.begins == rows.ends))
         assert len(places)
-        assert np.isfinite(self.said(model, rows, places)).all()
+        assert np.isfinite(self.predictions(model, rows, places)).all()
 
     def test_learns_what_users_like_from_what_they_liked(self) -> None:
         rows = self.rows()
         places = rows.of(TEST, "click")
-        said = self.said(self.trained(rows, self.training["epochs"]), rows, places)
-        assert auc(rows.labels[places], said) > self.floor
+        predicted = self.predictions(self.trained(rows, self.training["epochs"]), rows, places)
+        assert auc(rows.labels[places], predicted) > self.floor
 
     def trained(self, rows: Rows, epochs: int) -> RowModel:
         """The small model, trained."""
@@ -196,6 +196,6 @@ class RowModelContract(ConfigContract):
         return model
 
     @staticmethod
-    def said(model: RowModel, rows: Rows, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What the model says of rows."""
+    def predictions(model: RowModel, rows: Rows, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The model's predictions for rows."""
         return predict(model, rows, places, Run("contract", device="cpu", quiet=True))

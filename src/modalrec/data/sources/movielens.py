@@ -26,7 +26,7 @@ class MovieLens(Source):
     Beside them may lie `summaries.csv` (movieId, summary) or `summaries.jsonl`, and `posters.csv` (movieId,
     poster_path) with a folder or zip `posters`. Films without a summary are described by title, year and genres. Tags
     and the ages, genders and occupations of users are features, where a release has them; a tag counts whenever it was
-    given, also after the ratings that are to be foretold.
+    given, also after the ratings that are to be predicted.
     """
 
     class Config(config.Config):

@@ -171,13 +171,15 @@ def _remarks(results: Mapping[str, RatingResult]) -> list[str]:
 
 
 def _heights(shown: list[RatingResult]) -> dict[str, Any]:
-    """A chart of what is said on average of rows of each rating, and the names of its lines."""
+    """A chart of the mean prediction for rows of each rating, and the names of its lines."""
     lines = [one for one in shown if one.role in (HEADLINE, "biased_mf") and len(one.ratings) > 1]
     series = [
-        Series(LABELS[one.role][0], [float(height) for height in one.ratings], [g.said for g in one.ratings.values()])
+        Series(
+            LABELS[one.role][0], [float(height) for height in one.ratings], [g.predicted for g in one.ratings.values()]
+        )
         for one in lines
     ]
-    svg = line_chart(series, "mean of what was said by rating") if series else Markup("")
+    svg = line_chart(series, "mean prediction by rating") if series else Markup("")
     return {"svg": svg, "names": [line.name for line in series]}
 
 

@@ -175,8 +175,8 @@ def _remarks(contents: RowContents) -> list[str]:
         else:
             said.append(f"There is no model without {what} beside this one; give --{edge} to know what they are worth.")
     said.append(
-        f"On average the model says {_shown(model.metrics['mean_said'])}, and "
-        f"{_shown(contents.metrics['rows_seen'])} of the rows are clicks."
+        f"On average the model predicts {_shown(model.metrics['mean_prediction'])}, and "
+        f"{_shown(contents.metrics['click_rate'])} of the rows are clicks."
     )
     said.append("All numbers are of one seed; the interval tells the chance in the choice of users, not in training.")
     return said
@@ -190,8 +190,9 @@ def _roc(model: ClickResult) -> Markup:
 def _calibration(model: ClickResult) -> Markup | None:
     if len(model.curve) < 2:
         return None
-    said = [one.said for one in model.curve]
-    lines = [Series("said", said, said), Series("seen", said, [one.seen for one in model.curve])]
+    predicted = [one.predicted for one in model.curve]
+    observed = [one.observed for one in model.curve]
+    lines = [Series("predicted", predicted, predicted), Series("observed", predicted, observed)]
     return line_chart(lines, "calibration")
 
 
