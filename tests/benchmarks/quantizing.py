@@ -147,7 +147,7 @@ def training(vectors_ND: Tensor) -> None:
     optimizer = torch.optim.AdamW(plain.parameters(), lr=RATE, weight_decay=0.01)
     loader = DataLoader(TensorDataset(vectors_ND), batch_size=BATCH, shuffle=True)
     ours = {name: Rqvae(SHAPE.model_copy(update={"precision": name}), DIMENSION) for name in ("float32", "bfloat16")}
-    batches = VectorBatches(vectors_ND, BATCH, Run("bench", device="cpu", quiet=True))
+    batches = VectorBatches(vectors_ND.numpy(), BATCH, Run("bench", device="cpu", quiet=True))
     steps = {name: GradientSteps(model, 0.01, 0) for name, model in ours.items()}
 
     def epoch(name: str, number: int) -> None:

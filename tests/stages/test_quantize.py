@@ -1,6 +1,7 @@
 """The stage `quantize`, on the real vectors of 800 products and on inputs with faults."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.codes import read_codes
-from modalrec.artifacts.embeddings import load
+from modalrec.artifacts.embeddings import EmbeddingsReader, load
 from modalrec.artifacts.schemas import ITEMS
 from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError, DataError
@@ -313,6 +314,25 @@ def test_quantizers_without_gradients_have_no_epochs(name: str, clusters: Path, 
         load_quantizer(tmp_path / "codes").encode(mixture()[0]).tolist()
         == read_codes(tmp_path / "codes")[1][:, :2].tolist()
     )
+
+
+def test_vectors_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at_once in ("stages.quantize.INITIAL_ROWS", "stages._quantize_code.MAP_ITEMS", "training.vectors.BLOCK_ROWS"):
+        monkeypatch.setattr(f"modalrec.{at_once}", 250)
+    monkeypatch.setattr(EmbeddingsReader.batches, "__defaults__", (250,))
+    peaks = []
+    for n_items in (1000, 4000):
+        source = tmp_path / f"{n_items}"
+        vectors_ND = np.random.default_rng(0).standard_normal((n_items, 512), np.float32)
+        write_embeddings(source, vectors_ND, np.arange(n_items) != 5)
+        del vectors_ND
+        tracemalloc.start()
+        try:
+            run_on(source, tmp_path / f"codes_{n_items}", training={"epochs": 1, "batch_size": 250})
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 3000 < 800, "less than half of each vector's 2,048 bytes"
 
 
 def test_vector_that_is_not_finite(tmp_path: Path) -> None:

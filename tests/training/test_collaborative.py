@@ -40,7 +40,7 @@ def test_more_numbers_than_the_matrix_has() -> None:
 
 
 def test_batches_hold_the_partners_of_their_vectors() -> None:
-    numbers = torch.arange(10.0)[:, None]
+    numbers = np.arange(10, dtype=np.float32)[:, None]
     batches = AlignedBatches(numbers, -numbers, 4, Run("quantize", quiet=True))
     for step, rows in enumerate(batches.plan(0)):
         batch = batches.build(0, step, rows)

@@ -89,7 +89,7 @@ def test_four_batches_a_step_are_one_batch_of_four() -> None:
         torch.manual_seed(0)
         model, vectors = Line(), torch.randn(64, 3)
         run = Run("together", device="cpu", quiet=True)
-        batches = together.VectorBatches(vectors, 64 // accumulate, run)
+        batches = together.VectorBatches(vectors.numpy(), 64 // accumulate, run)
         fit(model, batches, config=TrainingConfig(epochs=3, accumulate=accumulate), run=run, fingerprint="f" * 64)
         found.append(model.weight.detach())
     torch.testing.assert_close(found[0], found[1])

@@ -82,7 +82,7 @@ def quantizer(form: str) -> tuple[nn.Module, Batches]:
     torch.manual_seed(0)
     made = plugin(plugin.Config(**settings), vectors_ND.shape[1])
     made.initialise(vectors_ND)
-    return made, VectorBatches(vectors_ND, CONFIG.batch_size, Run("together"))
+    return made, VectorBatches(vectors_ND.numpy(), CONFIG.batch_size, Run("together"))
 
 
 def fuser(name: str) -> tuple[nn.Module, Batches]:

@@ -19,6 +19,7 @@ from modalrec.quantizers import load_quantizer
 from modalrec.run import Run
 from modalrec.stages import load_stage
 from modalrec.stages._quantize_code import code
+from modalrec.training.vectors import every_row
 
 # N items, V length of a fused vector, L codes before the position.
 
@@ -127,7 +128,9 @@ def codes_of(
     towers = json.loads((place / QUANTIZER).read_bytes()).get("towers", [""])
     if missing := set(towers) - vectors.keys():
         raise ArtifactError(f"{model}: codes {', '.join(sorted(missing))} apart, and no new item has any")
-    codes_NL = np.concatenate([code(load_quantizer(place / tower), vectors[tower])[0] for tower in towers], axis=1)
+    codes_NL = np.concatenate(
+        [code(load_quantizer(place / tower), every_row(vectors[tower]))[0] for tower in towers], axis=1
+    )
     taken: dict[tuple[int, ...], int] = {}
     for *codes, position in known_ML.tolist():
         taken[tuple(codes)] = max(taken.get(tuple(codes), 0), position + 1)

@@ -12,10 +12,10 @@ from modalrec.quantizers import Quantizer
 from modalrec.run import Run
 from modalrec.stages._quantize_read import Tower
 from modalrec.training.last_level import LastLevel, reassigned
+from modalrec.training.vectors import Chosen, every_row
 
 # N items, D length of the vectors, L levels.
 
-BLOCK_ROWS = 8192
 MAP_ITEMS = 1500
 
 
@@ -36,7 +36,7 @@ def code_all(
     quantizers: list[Quantizer], towers: list[Tower], divided: Divided, way: LastLevel, metrics: dict[str, float]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Codes [N, L] of all towers side by side and the sum of their errors [N]; adds to the metrics."""
-    coded = [code(quantizer, tower.vectors_ND) for quantizer, tower in zip(quantizers, towers, strict=True)]
+    coded = [code(quantizer, every_row(tower.vectors_ND)) for quantizer, tower in zip(quantizers, towers, strict=True)]
     codes_NL = np.concatenate([codes for codes, _ in coded], axis=1)
     metrics["nearest_collisions"] = colliding(codes_NL)
     errors = [errors_N for _, errors_N in coded]
@@ -50,8 +50,9 @@ def code_all(
             return last.decode(codes[:, -own:].to(device)).cpu()
 
         vectors_ND = towers[-1].vectors_ND
-        codes_NL[rows] = reassigned(codes_NL[rows], vectors_ND[rows], last.codebook_sizes[-1], decode, way)
-        errors[-1] = _errors(last, codes_NL[:, -own:], vectors_ND)
+        chosen = Chosen([(vectors_ND, rows)])
+        codes_NL[rows] = reassigned(codes_NL[rows], chosen, last.codebook_sizes[-1], decode, way)
+        errors[-1] = _errors(last, codes_NL[:, -own:], every_row(vectors_ND))
     _add_errors("", towers, errors, divided, metrics)
     return codes_NL, np.sum(errors, axis=0)
 
@@ -62,11 +63,10 @@ def _add_errors(
     """Relative errors of each tower under its name, and their mean."""
     parts: dict[str, list[float]] = {}
     for tower, errors_N in zip(towers, errors, strict=True):
-        mean_D = tower.vectors_ND[divided.learnt[tower.name]].mean(0)
+        mean_D = Chosen([(tower.vectors_ND, divided.learnt[tower.name])]).mean()
         for kind, rows in (("", np.flatnonzero(tower.present_N)), ("held_out_", divided.held_out[tower.name])):
             if len(rows):
-                every = len(rows) == len(tower.vectors_ND)
-                error = relative(errors_N[rows], tower.vectors_ND if every else tower.vectors_ND[rows], mean_D)
+                error = relative(errors_N[rows], Chosen([(tower.vectors_ND, rows)]), mean_D)
                 parts.setdefault(kind, []).append(error)
                 if tower.name:
                     metrics[f"{prefix}{tower.name}_{kind}relative_reconstruction_error"] = error
@@ -74,20 +74,21 @@ def _add_errors(
         metrics[f"{prefix}{kind}relative_reconstruction_error"] = sum(values) / len(values)
 
 
-def code(quantizer: Quantizer, vectors_ND: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def code(quantizer: Quantizer, vectors_ND: Chosen) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Codes [N, L] and the squared error of each reconstruction [N]."""
     device = _device(quantizer)
-    blocks = [quantizer.encode(block.to(device)).cpu() for block in torch.from_numpy(vectors_ND).split(BLOCK_ROWS)]
+    blocks = [quantizer.encode(torch.from_numpy(block).to(device)).cpu() for block in vectors_ND.blocks()]
     codes_NL = torch.cat(blocks).to(torch.int32).numpy()
     return codes_NL, _errors(quantizer, codes_NL, vectors_ND)
 
 
-def _errors(quantizer: Quantizer, codes_NL: NDArray[np.int32], vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    device, errors = _device(quantizer), []
-    for begin in range(0, len(codes_NL), BLOCK_ROWS):
-        codes = torch.from_numpy(codes_NL[begin : begin + BLOCK_ROWS]).long().to(device)
-        wanted = torch.from_numpy(vectors_ND[begin : begin + BLOCK_ROWS]).to(device)
+def _errors(quantizer: Quantizer, codes_NL: NDArray[np.int32], vectors_ND: Chosen) -> NDArray[np.float32]:
+    device, errors, done = _device(quantizer), [], 0
+    for block in vectors_ND.blocks():
+        codes = torch.from_numpy(codes_NL[done : done + len(block)]).long().to(device)
+        wanted = torch.from_numpy(block).to(device)
         errors.append((quantizer.decode(codes) - wanted).pow(2).sum(1).cpu().numpy())
+        done += len(block)
     return np.concatenate(errors)
 
 
@@ -105,11 +106,10 @@ def all_present(towers: list[Tower]) -> NDArray[np.bool_]:
     return np.logical_and.reduce([tower.present_N for tower in towers])
 
 
-def relative(errors_N: NDArray[np.float32], vectors_ND: NDArray[np.float32], mean_D: NDArray[np.float32]) -> float:
+def relative(errors_N: NDArray[np.float32], vectors_ND: Chosen, mean_D: NDArray[np.float32]) -> float:
     """Squared error of the reconstructions over that of the mean; 0 where all vectors are the same."""
     error = float(errors_N.sum(dtype=np.float64))
-    blocks = (vectors_ND[begin : begin + BLOCK_ROWS] for begin in range(0, len(vectors_ND), BLOCK_ROWS))
-    spread = sum(float(np.square(block_ND - mean_D).sum(dtype=np.float64)) for block_ND in blocks)
+    spread = sum(float(np.square(block_ND - mean_D).sum(dtype=np.float64)) for block_ND in vectors_ND.blocks())
     return error / spread if spread else 0.0
 
 
@@ -117,7 +117,8 @@ def item_map(tower: Tower, run: Run) -> dict[str, Any]:
     """Rows of some items, and where they lie along the two leading principal components of their vectors."""
     rows = np.flatnonzero(tower.present_N)
     rows = np.sort(run.rng("map").permutation(rows)[:MAP_ITEMS])
-    centred_ND = tower.vectors_ND[rows] - tower.vectors_ND[rows].mean(0)
+    vectors_ND = tower.vectors_ND[rows]
+    centred_ND = vectors_ND - vectors_ND.mean(0)
     left, values, _ = np.linalg.svd(centred_ND, full_matrices=False)
     places_N2 = np.zeros((len(rows), 2), np.float32)
     found = min(2, len(values))

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from modalrec.artifacts.embeddings import EmbeddingsReader, load
+from modalrec.artifacts.embeddings import Batch, EmbeddingsReader
 from modalrec.artifacts.schemas import ITEMS, read_table
+from modalrec.data.columns import Columns
 from modalrec.data.sequences import Sequences
 from modalrec.errors import ArtifactError, ConfigError, DataError
 from modalrec.training.collaborative import collaborative_vectors
+from modalrec.training.vectors import Chosen
 
 # N items, D length of a tower's vectors, P of collaborative ones.
 
@@ -27,7 +29,7 @@ class Tower:
         name: The modality; empty for the fused vectors.
         item_ids: [N] ids, in the dataset's order.
         present_N: Whether the item has a vector.
-        vectors_ND: The vectors; the mean of all others where there is none.
+        vectors_ND: The vectors, on disk; the mean of all others where there is none.
     """
 
     name: str
@@ -120,16 +122,26 @@ def _any_vector(folder: Path) -> bool:
 
 
 def _read(name: str, folder: Path) -> Tower:
-    item_ids, present_N, vectors_ND = load(folder)
+    reader, column = EmbeddingsReader(folder), Columns()
+    item_ids, present_N, done = np.empty(reader.n_items, object), np.empty(reader.n_items, np.bool_), 0
+    for batch in reader.batches():
+        rows = slice(done, done + len(batch.item_ids))
+        item_ids[rows], present_N[rows], done = batch.item_ids, batch.present, rows.stop
+        _refuse_extreme(folder, batch, rows.start)
+        column.append("vectors", batch.vectors_ND, np.float32)
     if not present_N.any():
         raise DataError(f"{folder}: none of the {len(item_ids)} items has a vector; embed texts or images first")
-    largest_N = np.maximum(vectors_ND.max(axis=1), -vectors_ND.min(axis=1))
+    vectors_ND = column.take("vectors", writable=True).reshape(-1, reader.dimension)
+    if not present_N.all():
+        vectors_ND[~present_N] = Chosen([(vectors_ND, np.flatnonzero(present_N))]).mean()
+    return Tower(name, item_ids, present_N, vectors_ND)
+
+
+def _refuse_extreme(folder: Path, batch: Batch, before: int) -> None:
+    largest_N = np.maximum(batch.vectors_ND.max(axis=1), -batch.vectors_ND.min(axis=1))
     row = int(largest_N.argmax())
     if largest_N[row] > LARGEST:
         raise DataError(
-            f"{folder}: row {row} (item {item_ids[row]!r}) has the extreme value {largest_N[row]:.3g}, whose "
-            "square is beyond float32; scale the vectors, to length 1 for example as `fuse` does"
+            f"{folder}: row {before + row} (item {batch.item_ids[row]!r}) has the extreme value {largest_N[row]:.3g}, "
+            "whose square is beyond float32; scale the vectors, to length 1 for example as `fuse` does"
         )
-    if not present_N.all():
-        vectors_ND[~present_N] = vectors_ND[present_N].mean(0)
-    return Tower(name, item_ids, present_N, vectors_ND)

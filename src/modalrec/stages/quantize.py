@@ -26,7 +26,7 @@ from modalrec.training.checkpoint import fingerprint
 from modalrec.training.collaborative import AlignedBatches
 from modalrec.training.last_level import LastLevel
 from modalrec.training.loop import TrainingConfig, fit
-from modalrec.training.vectors import VectorBatches
+from modalrec.training.vectors import Chosen, VectorBatches
 
 # N items, D length of the vectors, L levels, P length of collaborative vectors.
 
@@ -226,19 +226,19 @@ class _Learner:
     def _train(self, towers: list[Tower], name: str) -> Quantizer:
         config, run = self.config, self.run
         learnt = [self.divided.learnt[tower.name] for tower in towers]
-        learnt_ND = _stacked(towers, learnt)
-        held_out_ND = _stacked(towers, [self.divided.held_out[tower.name] for tower in towers])
+        learnt_ND = Chosen([(tower.vectors_ND, rows) for tower, rows in zip(towers, learnt, strict=True)])
+        held_out_ND = Chosen([(tower.vectors_ND, self.divided.held_out[tower.name]) for tower in towers])
         torch.manual_seed(run.seed)
         quantizer: Quantizer = plugins.create("quantizers", config.quantizer, learnt_ND.shape[1])
         sample = np.sort(run.rng("initialise").permutation(len(learnt_ND))[:INITIAL_ROWS])
         quantizer.to(run.torch_device()).initialise(torch.from_numpy(learnt_ND[sample]).to(run.torch_device()))
         if not quantizer.by_gradient:
             return quantizer.eval()
-        mean_D, vectors_ND = learnt_ND.mean(0), torch.from_numpy(learnt_ND)
-        batches = VectorBatches(vectors_ND, config.training.batch_size, run)
+        mean_D = learnt_ND.mean()
+        batches = VectorBatches(learnt_ND, config.training.batch_size, run)
         if self.partners_NP is not None:
-            partners_NP = torch.from_numpy(np.concatenate([self.partners_NP[rows] for rows in learnt]))
-            batches = AlignedBatches(vectors_ND, partners_NP, config.training.batch_size, run)
+            partners_NP = np.concatenate([self.partners_NP[rows] for rows in learnt])
+            batches = AlignedBatches(learnt_ND, partners_NP, config.training.batch_size, run)
 
         def validate() -> dict[str, float]:
             error = relative(code(quantizer, held_out_ND)[1], held_out_ND, mean_D)
@@ -256,7 +256,3 @@ class _Learner:
         )
         self.curves += [{**entry, **({"tower": name} if name else {})} for entry in curves]
         return quantizer
-
-
-def _stacked(towers: list[Tower], rows: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-    return np.concatenate([tower.vectors_ND[chosen] for tower, chosen in zip(towers, rows, strict=True)])

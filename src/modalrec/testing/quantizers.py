@@ -69,7 +69,7 @@ class QuantizerContract(ConfigContract):
         if not quantizer.by_gradient:
             return quantizer.eval()
         config = self.training.model_copy(update={"epochs": epochs})
-        batches = VectorBatches(vectors_ND, config.batch_size, run)
+        batches = VectorBatches(vectors_ND.numpy(), config.batch_size, run)
         fit(quantizer, batches, config=config, run=run, fingerprint="contract")
         return quantizer
 

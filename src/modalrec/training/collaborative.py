@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
-from torch import Tensor
 
 from modalrec.data.sequences import Sequences
 from modalrec.run import Run
-from modalrec.training.vectors import VectorBatches
+from modalrec.training.vectors import Chosen, VectorBatches
 
 # U users, N items, P length of the vectors.
 
@@ -61,11 +60,17 @@ class AlignedBatches(VectorBatches):
         run: Gives the order.
     """
 
-    def __init__(self, vectors_ND: Tensor, partners_NP: Tensor, batch_size: int, run: Run) -> None:
+    def __init__(
+        self,
+        vectors_ND: Chosen | NDArray[np.float32],
+        partners_NP: NDArray[np.float32],
+        batch_size: int,
+        run: Run,
+    ) -> None:
         super().__init__(vectors_ND, batch_size, run)
         self.partners_NP = partners_NP
 
     def build(self, epoch: int, step: int, indices: NDArray[np.int64]) -> Any:
         """`vectors` [N, D] and `partners` [N, P] of a batch."""
-        partners_NP = self.partners_NP.index_select(0, torch.from_numpy(indices))
+        partners_NP = torch.from_numpy(self.partners_NP[indices])
         return {"vectors": super().build(epoch, step, indices), "partners": partners_NP}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modalrec.training.balance import least_cost, sinkhorn
+from modalrec.training.vectors import Chosen
 
 # N items, D dimension, L levels, V codes of the last level, G items of a group.
 
@@ -28,7 +29,7 @@ LARGEST = 16_000_000
 
 
 def reassigned(
-    codes_NL: NDArray[np.int32], vectors_ND: NDArray[np.float32], size: int, decode: Decode, way: LastLevel
+    codes_NL: NDArray[np.int32], vectors_ND: Chosen | NDArray[np.float32], size: int, decode: Decode, way: LastLevel
 ) -> NDArray[np.int32]:
     """New codes, of which only the last level may differ, and only in groups where items shared all codes.
 
