@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from modalrec.config import load_preset, resolve
 from modalrec.errors import ConfigError
+from modalrec.stages.evaluate import Config as Evaluate
+from modalrec.stages.finetune import Config as Train
+from modalrec.stages.ingest import Config as Ingest
 from pipelines import mp4sr
 from pipelines.runner.compile import COMPILED
 from pipelines.runner.local import LocalRun
@@ -47,6 +51,29 @@ def test_the_compiled_recipe_has_the_chain_and_one_control() -> None:
 )
 def test_presets_resolve(preset: str, tmp_path: Path) -> None:
     mp4sr.check(arguments(tmp_path, preset=preset, settings={}))
+
+
+def test_the_published_settings_are_those_of_the_authors_files() -> None:
+    """Their properties/ and README, and RecBole's ranking of sequential models, which leaves nothing out."""
+    stages = load_preset("mp4sr_published")
+    configs = {name: resolve(Train, stages[name]) for name in ("pretrain", "finetune")}
+    for name, config in configs.items():
+        model, training = config.recommender, config.training
+        assert (model.width, model.layers, model.heads, model.feed_forward, model.dropout) == (64, 2, 2, 4, 0.2), name
+        assert (model.history, model.norm, model.experts, model.adaptor_dropout) == (50, "post", 8, 0.2)
+        assert (model.temperature, model.nip_weight, model.cmcl_weight, model.proj) == (0.07, 1.0, 0.01, False)
+        assert (model.mix_up, model.drop_items, model.published, model.whiten) == (0.5, 0.2, True, False)
+        assert (training.epochs, training.batch_size, training.patience, training.clip_norm) == (300, 1024, 20, 5.0)
+        assert (config.split, config.monitor, config.mask_seen) == ("leave_one_out", "recall_20", False)
+    rates = [(configs[name].training.learning_rate, configs[name].training.weight_decay) for name in configs]
+    assert rates == [(1e-3, 0.0), (1e-4, 1e-3)]
+    judged = resolve(Evaluate, stages["evaluate"])
+    assert (judged.cutoffs, judged.mask_seen, judged.split) == ((5, 10, 20, 50), False, "leave_one_out")
+    assert stages["embed_image"]["keywords"]["num_image_tokens"] == 15
+    assert stages["embed_text"]["max_sentences"] == 10
+    for name in ("pantry", "arts", "office"):
+        ingest = resolve(Ingest, load_preset(name)["ingest"])
+        assert (ingest.min_user_events, ingest.min_item_events, ingest.deduplicate) == (5, 1, "last")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,26 @@ def test_a_picture_is_the_words_that_a_clip_model_finds_best(dataset: Path, tmp_
         np.testing.assert_allclose(vectors_of(lists, item), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("normalise", [True, False])
+def test_words_are_ranked_by_cosine_whatever_the_length_of_their_vectors(
+    normalise: bool, dataset: Path, tmp_path: Path
+) -> None:
+    """A long vector is no better word."""
+    clip = {"name": "open_clip", "model": str(folder_of("open_clip")), "normalise": normalise}
+    tower = OpenClip(OpenClipConfig(model=clip["model"], normalise=False), "cpu", "text")
+    words = [f"word{number}" for number in range(60)]
+    prompts = tower.encode_texts([f"a photo of {word}" for word in words])
+    pictures = OpenClip(OpenClipConfig(model=clip["model"]), "cpu", "image")
+    config = resolve(ImageConfig, {"encoder": clip, "keywords": keywords(vocabulary=words, num_image_tokens=8)})
+    embed_image(dataset, tmp_path / "image", config=config, run=RUN)
+    _, lists = load_lists(tmp_path / "image")
+    for item, picture in PICTURES.items():
+        fits = (pictures.encode_images([open_image(picture)]) @ prompts.T)[0]
+        best = [words[place] for place in np.argsort(-fits / np.linalg.norm(prompts, axis=1))[:8]]
+        expected = Hashing(HashingConfig(dimension=16), "cpu").encode_texts(best)
+        np.testing.assert_allclose(vectors_of(lists, item), expected, atol=1e-6)
+
+
 def test_words_come_from_the_items_texts_where_none_are_given(dataset: Path, tmp_path: Path) -> None:
     config = resolve(ImageConfig, {"encoder": HASHING, "keywords": keywords(vocabulary=[], vocabulary_size=4)})
     embed_image(dataset, tmp_path / "image", config=config, run=RUN)

@@ -56,14 +56,16 @@ class Mp4srConfig(TransformerConfig):
         cmcl_weight: Of the contrast between a user's two sequences; the paper's lambda.
         proj: In pre-training, compare sequences and items through one linear head a modality.
         mix_up: Each batch exchanges the two modalities at a share of the places, drawn up to this one.
-        drop_items: In pre-training, each batch drops items with a probability drawn up to this one.
+        drop_items: In pre-training, each batch drops items with a probability drawn up to this one. As published, the
+            first item and the target stay; else any may go, since a window is learnt from at every place, and two stay.
         frozen_pooling: Pool once, by random weights, as the published code does in effect: it writes pooled vectors
             into the data of a parameter, so that no gradient reaches the pooling. Cheaper, since a batch pools nothing.
         published: Compute what the published code does where it differs from this one's defaults: pooling is frozen;
             its softmax gives weight to the zeros that fill short lists; masked false negatives count as cosines of 0
             where they should not count; the second direction of the contrast takes the first one's negatives; and each
             prefix of a history is an example of its own that is learnt from at its end alone, which costs several
-            times as much for the same targets.
+            times as much for the same targets. The transformer is that of `sasrec` here all the same: no weights of
+            attention are dropped, and its last states are normalised once more.
     """
 
     name: Literal["mp4sr"] = "mp4sr"

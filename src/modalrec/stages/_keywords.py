@@ -75,7 +75,9 @@ class Keywords(Encoder):
     ) -> None:
         self.images, self.dimension = images, config.words_per_image
         self.weights = sha256_json([images.weights, texts.weights, words.weights])
-        self.prompts_VE = _encoded(texts, [config.prompt.format(word) for word in vocabulary])
+        prompts_VE = _encoded(texts, [config.prompt.format(word) for word in vocabulary])
+        # A score is a cosine; the picture's own length moves no word past another.
+        self.prompts_VE = prompts_VE / np.maximum(np.linalg.norm(prompts_VE, axis=1, keepdims=True), 1e-12)
         self.words_VD = _encoded(words, vocabulary)
 
     def encode_images(self, images: list[Image]) -> NDArray[np.float32]:
