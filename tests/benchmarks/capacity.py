@@ -1,8 +1,9 @@
 """What a run needs at other sizes: costs of each stage by item, event and epoch are measured, the rest is multiplied.
 
 `measured` runs the stages at two sizes on one thread and takes the slope of CPU-seconds (`time.process_time`), so that
-what a stage costs whatever the size drops out. What `fuse` and `quantize` cost, and the memory that they hold at most,
-are slopes of processes with many items; the memory of the others, and storage, follow from the shapes of what is kept.
+what a stage costs whatever the size drops out. What `fuse` and `quantize` cost, and the memory that they hold at most
+(without what the system keeps of files for them and can take back), are slopes of processes with many items; the memory
+of the others, and storage, follow from the shapes of what is kept.
 GPU-hours are extrapolated: arithmetic at what one core was measured to do, moved to a GPU that sustains `GPU_FLOPS`.
 No GPU was used.
 """
@@ -33,8 +34,8 @@ TEXT_BYTES, PICTURE_BYTES, EVENT_BYTES = 400, 15_000, 12
 TEXT_WIDTH, PICTURE_WIDTH = 384, 1280
 PICTURE = 1 / 60
 """EfficientNet-Lite0 on pictures of 256 px, as `tests/benchmarks/encoding.py` measures it."""
-MANY_ITEMS = (20_000, 60_000)
-"""More than two batches of a stage that takes them one after the other."""
+MANY_ITEMS = (70_000, 110_000)
+"""More than a quantizer starts from, and than some batches of a stage that takes them one after the other."""
 GPU_FLOPS = 30e12
 """What an L4 sustains in bfloat16 where it is fed well: a quarter of its data sheet's 121e12. Assumed, not measured."""
 WORDS = ("red", "steel", "kettle", "quiet", "motor", "garden", "light", "paper", "travel", "cup", "for", "with", "and")
@@ -212,14 +213,24 @@ def held(stage: str) -> Held:
             command = [sys.executable, "-m", "modalrec", stage, "--preset=laptop", "--device=cpu", "--quiet"]
             words = [*command, *options, *given, f"--{output}={folder / 'made'}"]
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
+            peak, ended = 0.0, 0
+            while not ended:
+                peak = max(peak, own_memory(process.pid))
+                time.sleep(0.02)
+                ended, status, usage = os.wait4(process.pid, os.WNOHANG)
             if status:
                 raise RuntimeError(f"{stage} of {items} items failed")
-            peaks.append(1024.0 * usage.ru_maxrss)
+            peaks.append(peak)
             seconds.append(usage.ru_utime + usage.ru_stime)
     more = MANY_ITEMS[1] - MANY_ITEMS[0]
     each = max(peaks[1] - peaks[0], 0.0) / more
     return Held(peaks[0] - each * MANY_ITEMS[0], each, (seconds[1] - seconds[0]) / more)
+
+
+def own_memory(pid: int) -> float:
+    """Bytes that a process holds for itself; what the system keeps of files for it can be taken back."""
+    found = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return 1024.0 * int(found[0].split()[1]) if found else 0.0
 
 
 def write_vectors(folder: Path, items: int, width: int) -> None:

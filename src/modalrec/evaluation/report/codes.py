@@ -167,8 +167,8 @@ def _map(path: Path, codes_NL: NDArray[np.int32], dataset: Path) -> Map | None:
     chosen = np.unique(np.linspace(0, len(rows_M) - 1, min(SPOTS, len(rows_M))).astype(int))
     tiles = tiles_of(dataset, sorted(rows_M[chosen].tolist()), SPOT)
     spots = [
-        Spot(*(100 / SIDE * across_M2[place]).round(2).tolist(), tiles[row], _written(codes_NL[row]))
-        for place, row in zip(chosen, rows_M[chosen].tolist(), strict=True)
+        Spot(left, top, tiles[row], _written(codes_NL[row]))
+        for (left, top), row in zip((100 / SIDE * across_M2[chosen]).round(2), rows_M[chosen].tolist(), strict=True)
     ]
     shares = " and ".join(f"{100 * share:.0f} %" for share in written["variance"])
     note = (
