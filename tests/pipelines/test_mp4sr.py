@@ -22,7 +22,7 @@ TRAINING = {"epochs": 1, "batch_size": 8}
 SMALL = {
     "ingest": {"min_user_events": 3, "min_item_events": 1, "images": {"missing": "draw"}},
     "embed_text": {"encoder": HASHING, "max_sentences": 3},
-    "embed_image": {"encoder": HASHING, "keywords": {"words_per_image": 2, "vocabulary": ["war", "film", "drama"]}},
+    "embed_image": {"encoder": HASHING, "keywords": {"num_image_tokens": 2, "vocabulary": ["war", "film", "drama"]}},
     "embed_image.keywords.encoder": HASHING,
     "pretrain": {"recommender": MODEL, "training": TRAINING},
     "finetune": {"recommender": MODEL, "training": TRAINING},

@@ -48,7 +48,7 @@ def test_every_sentence_is_a_vector_and_equal_ones_are_encoded_once(dataset: Pat
 
 
 def keywords(**settings: Any) -> dict[str, Any]:
-    chosen = {"words_per_image": 3, "vocabulary": ["red", "blue", "glue", "square", "paper"], "encoder": HASHING}
+    chosen = {"num_image_tokens": 3, "vocabulary": ["red", "blue", "glue", "square", "paper"], "encoder": HASHING}
     return chosen | settings
 
 
@@ -107,5 +107,5 @@ def test_words_come_from_the_items_texts_where_none_are_given(dataset: Path, tmp
 def test_an_encoder_of_pictures_alone_has_no_keywords() -> None:
     with pytest.raises(ConfigError, match=r"keywords: the encoder efficientnet has no texts .* take open_clip"):
         resolve(ImageConfig, {"keywords": {}})
-    with pytest.raises(ConfigError, match="2 words for words_per_image=3"):
+    with pytest.raises(ConfigError, match="2 words for num_image_tokens=3"):
         resolve(ImageConfig, {"encoder": HASHING, "keywords": keywords(vocabulary=["a", "b"])})

@@ -16,7 +16,7 @@ from tests.stages.trained import run_stage
 MODEL = {"name": "mp4sr", "width": 8, "history": 8, "experts": 2}
 TRAINING = {"epochs": 2, "batch_size": 8}
 HASHING = {"name": "hashing", "dimension": 16}
-WORDS = {"words_per_image": 2, "vocabulary": ["war", "film", "drama"], "encoder": HASHING}
+WORDS = {"num_image_tokens": 2, "vocabulary": ["war", "film", "drama"], "encoder": HASHING}
 EVALUATE = {"ties": "report", "bootstrap_samples": 100, "gallery_users": 0, "list_length": 20, "cutoffs": [5]}
 Edges = dict[str, Path]
 

@@ -31,14 +31,14 @@ class KeywordsConfig(configs.Config):
     """Which words, and what makes vectors of them.
 
     Attributes:
-        words_per_image: Words of a picture, those that fit it best.
+        num_image_tokens: Words of a picture, those that fit it best; named as in MP4SR's code.
         vocabulary: The words to choose from; by default the most frequent ones of the items' texts.
         vocabulary_size: How many of those.
         prompt: What the model is given of a word.
         encoder: The encoder of the words: the one of `embed_text`, for both modalities to lie in one space.
     """
 
-    words_per_image: int = Field(15, ge=1)
+    num_image_tokens: int = Field(15, ge=1)
     vocabulary: tuple[str, ...] = ()
     vocabulary_size: int = Field(10_000, ge=1)
     prompt: str = "a photo of {}"
@@ -47,8 +47,8 @@ class KeywordsConfig(configs.Config):
     @model_validator(mode="after")
     def _words_are_enough(self) -> "KeywordsConfig":
         given = len(set(self.vocabulary)) if self.vocabulary else self.vocabulary_size
-        if given < self.words_per_image:
-            raise ValueError(f"{given} words for words_per_image={self.words_per_image}; give more words")
+        if given < self.num_image_tokens:
+            raise ValueError(f"{given} words for num_image_tokens={self.num_image_tokens}; give more words")
         if "{}" not in self.prompt:
             raise ValueError(f"prompt={self.prompt!r} has no place for the word; write {{}} there")
         return self
@@ -73,7 +73,7 @@ class Keywords(Encoder):
     def __init__(
         self, images: Encoder, texts: Encoder, words: Encoder, vocabulary: list[str], config: KeywordsConfig
     ) -> None:
-        self.images, self.dimension = images, config.words_per_image
+        self.images, self.dimension = images, config.num_image_tokens
         self.weights = sha256_json([images.weights, texts.weights, words.weights])
         prompts_VE = _encoded(texts, [config.prompt.format(word) for word in vocabulary])
         # A score is a cosine; the picture's own length moves no word past another.
@@ -99,10 +99,10 @@ def vocabulary_of(dataset: Path, config: KeywordsConfig) -> list[str]:
         for text in texts:
             counts.update(set(WORD.findall(text.lower())))
     frequent = sorted(counts, key=lambda word: (-counts[word], word))[: config.vocabulary_size]
-    if len(frequent) < config.words_per_image:
+    if len(frequent) < config.num_image_tokens:
         raise DataError(
-            f"{dataset}: the items' texts have {len(frequent)} words, keywords.words_per_image is "
-            f"{config.words_per_image}; give keywords.vocabulary"
+            f"{dataset}: the items' texts have {len(frequent)} words, keywords.num_image_tokens is "
+            f"{config.num_image_tokens}; give keywords.vocabulary"
         )
     return frequent
 
