@@ -44,7 +44,7 @@ def build(case: Any) -> Any:
     item_width = width * len(fields)
     attention, layers = (json.loads(str(case[name])) for name in ("attention", "layers"))
 
-    class Din(BaseModel):  # type: ignore[misc]
+    class DIN(BaseModel):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(features, model_id="din", metrics=["AUC"], model_root=".", verbose=0)
             self.embedding = FeatureEmbedding(features, width)
@@ -61,7 +61,7 @@ def build(case: Any) -> Any:
         def get_labels(self, inputs: Any) -> torch.Tensor:
             return inputs[2][:, None]
 
-    model = Din()
+    model = DIN()
     with torch.no_grad():
         for name, table in model.embedding.embedding_layer.embedding_layers.items():
             table.weight.copy_(torch.from_numpy(case[f"table_{name}"]))

@@ -29,7 +29,7 @@ from modalrec.data.rows import Rows
 from modalrec.recommenders import ItemSpace
 from modalrec.recommenders._pooling import mean_of_codes
 from modalrec.recommenders._row_space import RowSpace
-from modalrec.recommenders.din import Din, DinConfig
+from modalrec.recommenders.din import DIN, DINConfig
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.rows import collate
 from tests.recommenders.din_cases import write_case
@@ -70,12 +70,12 @@ def generated(n_rows: int) -> Rows:
     )
 
 
-def build(rows: Rows, tables: str) -> Din:
+def build(rows: Rows, tables: str) -> DIN:
     """The model, with the same first weights each time."""
     names = [str(item) for item in range(ITEMS)]
     torch.manual_seed(0)
     space = RowSpace.of(ItemSpace(names, names), [str(user) for user in range(rows.n_users)], rows)
-    return Din(resolve(DinConfig, {**SIZES, "tables": tables, "history": HISTORY}), space)
+    return DIN(resolve(DINConfig, {**SIZES, "tables": tables, "history": HISTORY}), space)
 
 
 def ours(rows: Rows, tables: str) -> tuple[list[float], list[float]]:

@@ -30,7 +30,7 @@ from modalrec.evaluation.click_results import baselines, parts
 from modalrec.evaluation.ctr import auc, log_loss, resampled_aucs, user_auc
 from modalrec.evaluation.predictions import predict
 from modalrec.recommenders import load_recommender
-from modalrec.recommenders.din import Din, DinConfig
+from modalrec.recommenders.din import DIN, DINConfig
 from modalrec.run import Run
 from modalrec.stages._rows import row_space
 from modalrec.training.loop import TrainingConfig
@@ -132,7 +132,7 @@ def measure(dataset: str, split: str, row: str, seed: int) -> None:
     if row == "item_rate":
         said = baselines(rows, places)[row]
     elif row in OTHERS:
-        history = DinConfig.model_fields["history"].default
+        history = DINConfig.model_fields["history"].default
         said = OTHERS[row](rows, places, history, read_code_groups(folder / "codes")[1])
     elif row in TRAINED:
         said = _trained(folder, rows, places, settings, seed)
@@ -162,7 +162,7 @@ def _beside(dataset: Path, split: str, row: str, seed: int) -> Said:
     rows = load_rows(dataset, split, RowsConfig(popularity=False))
     of_users = [one.key for one in rows.features.of("user")]
     torch.manual_seed(seed)
-    model = Din(resolve(DinConfig, {**FUXICTR, "without": ["codes", *of_users]}), row_space(dataset, rows, {}))
+    model = DIN(resolve(DINConfig, {**FUXICTR, "without": ["codes", *of_users]}), row_space(dataset, rows, {}))
     known, asked = rows.of(TRAIN, "click"), rows.of(TEST, "click")
     batches = RowBatches(rows, known, BATCH, model.config.history, "click", seed)
     learnt = [known[indices] for epoch in range(EPOCHS) for indices in batches.plan(epoch)]

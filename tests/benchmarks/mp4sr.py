@@ -22,7 +22,7 @@ from modalrec.artifacts.embedding_lists import VectorLists
 from modalrec.config import resolve
 from modalrec.data.sequences import Sequences
 from modalrec.recommenders import ItemSpace
-from modalrec.recommenders.mp4sr import Mp4sr, Mp4srConfig
+from modalrec.recommenders.mp4sr import MP4SR, MP4SRConfig
 from modalrec.training.steps import GradientSteps
 
 SMALL, LARGE = 20_000, 200_000
@@ -57,7 +57,7 @@ def catalogue(folder: Path, n_items: int, length: int) -> ItemSpace:
 def trainer(space: ItemSpace, **settings: Any) -> Callable[[], None]:
     """A step of pre-training, each time on another batch."""
     torch.manual_seed(0)
-    model, rng = Mp4sr(resolve(Mp4srConfig, settings), space).train(), np.random.default_rng(0)
+    model, rng = MP4SR(resolve(MP4SRConfig, settings), space).train(), np.random.default_rng(0)
     events = rng.integers(len(space), size=BATCH * (HISTORY + 1) * 64).astype(np.int32)
     offsets = np.arange(0, len(events) + 1, HISTORY + 1)
     train = Sequences(events, offsets, np.zeros(len(events), np.int8), len(space), "leave_one_out")

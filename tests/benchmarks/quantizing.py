@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from modalrec.quantizers._residuals import residual_codes
-from modalrec.quantizers.rqvae import Rqvae, RqvaeConfig
+from modalrec.quantizers.rqvae import RQVAE, RQVAEConfig
 from modalrec.run import Run
 from modalrec.testing.quantizers import relative_error
 from modalrec.training.kmeans import kmeans
@@ -35,7 +35,7 @@ from modalrec.training.vectors import VectorBatches
 
 ITEMS, DIMENSION, ROUNDS, EPOCHS = 12_101, 768, 3, 6
 LEVELS, SIZE, WIDTH, DECAY, EPSILON, COMMITMENT, RATE, BATCH = 3, 2048, 128, 0.99, 1e-5, 0.25, 1e-3, 256
-SHAPE = RqvaeConfig(
+SHAPE = RQVAEConfig(
     levels=LEVELS,
     codebook_size=SIZE,
     width=WIDTH,
@@ -146,7 +146,7 @@ def training(vectors_ND: Tensor) -> None:
     plain = Plain()
     optimizer = torch.optim.AdamW(plain.parameters(), lr=RATE, weight_decay=0.01)
     loader = DataLoader(TensorDataset(vectors_ND), batch_size=BATCH, shuffle=True)
-    ours = {name: Rqvae(SHAPE.model_copy(update={"precision": name}), DIMENSION) for name in ("float32", "bfloat16")}
+    ours = {name: RQVAE(SHAPE.model_copy(update={"precision": name}), DIMENSION) for name in ("float32", "bfloat16")}
     batches = VectorBatches(vectors_ND.numpy(), BATCH, Run("bench", device="cpu", quiet=True))
     steps = {name: GradientSteps(model, 0.01, 0) for name, model in ours.items()}
 

@@ -28,7 +28,7 @@ from modalrec.data.moments import FIELDS
 from modalrec.data.rows import Rows
 from modalrec.recommenders import ItemSpace
 from modalrec.recommenders._row_space import RowSpace
-from modalrec.recommenders.dlrm import Dlrm, DlrmConfig
+from modalrec.recommenders.dlrm import DLRM, DLRMConfig
 from modalrec.training.loop import TrainingConfig
 
 USERS, FILMS, LENGTH, ROWS = 162_541, 20_000, 512, 200_000
@@ -77,7 +77,7 @@ def ours(rows: Rows, lists: list[VectorLists]) -> Step:
     space = RowSpace.of(ItemSpace(names, names, text=lists[0], image=lists[1]), [""] * USERS, rows)
     torch.manual_seed(0)
     settings = {"interaction": "dot", "width": WIDTH, "top": TOP, "dropout": 0.0, "id_dropout": 0.0}
-    model = Dlrm(resolve(DlrmConfig, settings), space)
+    model = DLRM(resolve(DLRMConfig, settings), space)
     steps = model.train().steps(TrainingConfig(weight_decay=0.0), 0)
     batches = model.batches(rows, np.arange(ROWS), BATCH, 0)
     for place, indices in enumerate(batches.plan(0)):

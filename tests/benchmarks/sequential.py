@@ -34,7 +34,7 @@ from modalrec.data.splits import TEST, leave_one_out
 from modalrec.evaluation.metrics import measure
 from modalrec.evaluation.ranking import rank
 from modalrec.recommenders import ItemSpace
-from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
+from modalrec.recommenders.sasrec import SASRec, SASRecConfig
 from modalrec.run import Run
 from modalrec.training.loop import TrainingConfig, fit
 from modalrec.training.windows import PAD
@@ -169,17 +169,17 @@ def ours(sequences: Sequences, loss: str) -> Measured:
     return Measured(sum(counts), seconds, losses[0], losses[-1], per_epoch, users, ranking_seconds)
 
 
-def recommender(sequences: Sequences, loss: str) -> Sasrec:
+def recommender(sequences: Sequences, loss: str) -> SASRec:
     """An untrained model of the measured size."""
     torch.manual_seed(0)
     names = [str(item) for item in range(sequences.n_items)]
-    config = SasrecConfig.model_validate(
+    config = SASRecConfig.model_validate(
         {"width": HIDDEN, "layers": LAYERS, "heads": HEADS, "history": HISTORY, "loss": loss, "n_sample": NEGATIVES}
     )
-    return Sasrec(config, ItemSpace(names, names))
+    return SASRec(config, ItemSpace(names, names))
 
 
-def rank_once(sequences: Sequences, model: Sasrec | None = None) -> int:
+def rank_once(sequences: Sequences, model: SASRec | None = None) -> int:
     """Ranks the last event of every session, with its metrics; the number of sessions."""
     model = (model or recommender(sequences, "softmax")).eval()
     run = Run("evaluate", device="cpu", quiet=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalrec.data.histories import Histories
-from modalrec.data.sources._names import as_lists_of_names
+from modalrec.data.names import as_lists_of_names
 
 ROWS = {f"i{item}": item for item in range(3)}
 given_lists = st.lists(st.lists(st.sampled_from(["i0", "i1", "i2", "gone"]), max_size=5) | st.none(), max_size=12)

@@ -4,7 +4,7 @@ import pytest
 
 from modalrec.data import _numbering
 from modalrec.data._numbering import Numbering
-from modalrec.data.sources._names import as_names
+from modalrec.data.names import as_names
 
 
 @pytest.mark.parametrize("largest", [_numbering.LARGEST, 5], ids=["table", "names"])

@@ -8,7 +8,7 @@ from modalrec import plugins
 from modalrec.config import Config
 from modalrec.encoders import Encoder
 from modalrec.encoders.huggingface import HuggingFaceConfig
-from modalrec.encoders.open_clip import OpenClipConfig
+from modalrec.encoders.open_clip import OpenCLIPConfig
 from modalrec.encoders.openai import OpenAIConfig
 from modalrec.encoders.timm import TimmConfig
 from modalrec.testing.openai_server import EmbeddingsServer, served
@@ -35,7 +35,7 @@ SMALL: dict[str, dict[str, Callable[[], Config]]] = {
         "huggingface-sentence_t5": _small(HuggingFaceConfig, "t5", preset="sentence_t5"),
         "huggingface-qwen": _small(HuggingFaceConfig, "qwen", preset="qwen3_embedding"),
         "huggingface-clip": _small(HuggingFaceConfig, "clip", preset="clip"),
-        "open_clip": _small(OpenClipConfig, "open_clip"),
+        "open_clip": _small(OpenCLIPConfig, "open_clip"),
         "openai": lambda: OpenAIConfig(base_url=_server().url, model="own", dimensions=128),
     },
     "image": {
@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Callable[[], Config]]] = {
         "huggingface-clip_vision": _small(HuggingFaceConfig, "clip_vision", pooling="pooled"),
         "huggingface-vit": _small(HuggingFaceConfig, "vit", preset="vit"),
         "huggingface-convnext": _small(HuggingFaceConfig, "convnext"),
-        "open_clip": _small(OpenClipConfig, "open_clip"),
+        "open_clip": _small(OpenCLIPConfig, "open_clip"),
         "timm": _small(TimmConfig, "timm"),
     },
 }

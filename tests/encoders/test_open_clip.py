@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from modalrec.encoders.open_clip import OpenClip, OpenClipConfig
+from modalrec.encoders.open_clip import OpenCLIP, OpenCLIPConfig
 from modalrec.errors import ConfigError, UpstreamError
 from tests.encoders.conftest import loaded
 from tests.encoders.small import OPEN_CLIP, folder_of
@@ -49,7 +49,7 @@ def test_a_file_of_weights_with_its_architecture(architecture: str, suffix: str,
     if suffix == "pt":
         state, file = load_file(file), tmp_path / "epoch_9.pt"
         torch.save({"epoch": 9, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, file)
-    encoder = OpenClip(OpenClipConfig(model=str(file), architecture=architecture), "cpu", "text")
+    encoder = OpenCLIP(OpenCLIPConfig(model=str(file), architecture=architecture), "cpu", "text")
     np.testing.assert_array_equal(encoder.encode_texts(["a b"]), loaded("open_clip", "text").encode_texts(["a b"]))
 
 
@@ -59,14 +59,14 @@ def test_a_file_of_weights_with_its_architecture(architecture: str, suffix: str,
 def test_a_file_of_an_unknown_architecture_is_refused(architecture_given: str, hint: str) -> None:
     file = folder_of("open_clip") / "open_clip_model.safetensors"
     with pytest.raises(ConfigError, match=rf"embed_image\.encoder\.architecture: .* file of weights.*{hint}"):
-        OpenClip(OpenClipConfig(model=str(file), architecture=architecture_given), "cpu", "image")
+        OpenCLIP(OpenCLIPConfig(model=str(file), architecture=architecture_given), "cpu", "image")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     """The library alone would go on with random numbers."""
     shutil.copy(folder_of("open_clip") / "open_clip_config.json", tmp_path)
     with pytest.raises(UpstreamError, match="cannot be loaded as a CLIP model"):
-        OpenClip(OpenClipConfig(model=str(tmp_path)), "cpu", "text")
+        OpenCLIP(OpenCLIPConfig(model=str(tmp_path)), "cpu", "text")
 
 
 class Harm:
@@ -82,13 +82,13 @@ def test_a_pickle_is_not_run(architecture: str, tmp_path: Path) -> None:
     torch.save({"state_dict": Harm(tmp_path / "ran")}, tmp_path / "saved.pt")
     for name in ("harm.pt", "saved.pt"):
         with pytest.raises(UpstreamError, match="cannot be loaded as a CLIP model"):
-            OpenClip(OpenClipConfig(model=str(tmp_path / name), architecture=architecture), "cpu", "text")
+            OpenCLIP(OpenCLIPConfig(model=str(tmp_path / name), architecture=architecture), "cpu", "text")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
 def test_half_precision_is_near(modality: str) -> None:
-    half = OpenClip(OpenClipConfig(model=str(folder_of("open_clip"))), "cpu", modality, "bfloat16")
+    half = OpenCLIP(OpenCLIPConfig(model=str(folder_of("open_clip"))), "cpu", modality, "bfloat16")
     whole = loaded("open_clip", modality)
     first, second = (
         e.encode_texts(["a love story"]) if modality == "text" else e.encode_images([PICTURE]) for e in (whole, half)
@@ -97,8 +97,8 @@ def test_half_precision_is_near(modality: str) -> None:
 
 
 def test_vectors_keep_their_length_where_asked() -> None:
-    config = OpenClipConfig(model=str(folder_of("open_clip")), normalise=False)
-    raw = OpenClip(config, "cpu", "image").encode_images([PICTURE])
+    config = OpenCLIPConfig(model=str(folder_of("open_clip")), normalise=False)
+    raw = OpenCLIP(config, "cpu", "image").encode_images([PICTURE])
     assert abs(np.linalg.norm(raw) - 1) > 0.01
     whole = loaded("open_clip", "image").encode_images([PICTURE])
     np.testing.assert_allclose(raw / np.linalg.norm(raw), whole, atol=1e-6)

@@ -19,7 +19,7 @@ from modalrec.config import Config, load_file, resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.quantizers import load_quantizer
 from modalrec.recommenders import load_recommender, save_recommender
-from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
+from modalrec.recommenders.sasrec import SASRec, SASRecConfig
 from modalrec.stages.quantize import Config as Quantize
 from modalrec.testing.recommenders import item_space
 
@@ -93,7 +93,7 @@ class Reader:
 
     def _weights(self, folder: Path) -> tuple[Callable[[], Any], Path, type[Exception]]:
         torch.manual_seed(0)
-        save_recommender(folder, Sasrec(SasrecConfig(width=8, heads=2, layers=1), item_space(6, (6, 1, 1))))
+        save_recommender(folder, SASRec(SASRecConfig(width=8, heads=2, layers=1), item_space(6, (6, 1, 1))))
         return lambda: load_recommender(folder), folder / "model.safetensors", ArtifactError
 
 

@@ -10,7 +10,7 @@ import torch
 
 from modalrec.artifacts import Manifest, manifest, read_manifest
 from modalrec.errors import ArtifactError
-from modalrec.quantizers.rqvae import RqvaeConfig
+from modalrec.quantizers.rqvae import RQVAEConfig
 from modalrec.run import Run
 from modalrec.stages.quantize import Config
 from modalrec.training import checkpoint
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_another_run_is_another_place(
     mine = fingerprint("quantize", Config(), 0, {"embeddings": embeddings})
     if other == "program":
         monkeypatch.setattr(checkpoint, "code_version", lambda: "another")
-    config = {"config": Config(valid_share=0.2), "kind of quantizer": Config(quantizer=RqvaeConfig(levels=7))}
+    config = {"config": Config(valid_share=0.2), "kind of quantizer": Config(quantizer=RQVAEConfig(levels=7))}
     theirs = fingerprint(
         "finetune" if other == "stage" else "quantize",
         config.get(other, Config()),

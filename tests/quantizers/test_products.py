@@ -2,8 +2,8 @@
 
 import torch
 
-from modalrec.quantizers.opq import Opq, OpqConfig
-from modalrec.quantizers.pq import Pq, PqConfig
+from modalrec.quantizers.opq import OPQ, OPQConfig
+from modalrec.quantizers.pq import PQ, PQConfig
 from modalrec.testing.quantizers import relative_error
 
 
@@ -17,7 +17,7 @@ def correlated(n: int = 600, dimension: int = 10) -> torch.Tensor:
 def test_rotation_stays_one_and_pays() -> None:
     vectors_ND = correlated()
     torch.manual_seed(0)
-    plain, rotated = Pq(PqConfig(levels=3, codebook_size=16), 10), Opq(OpqConfig(levels=3, codebook_size=16), 10)
+    plain, rotated = PQ(PQConfig(levels=3, codebook_size=16), 10), OPQ(OPQConfig(levels=3, codebook_size=16), 10)
     plain.initialise(vectors_ND)
     rotated.initialise(vectors_ND)
     assert rotated.rotation_DE.shape == (10, 12), "whole slices"
@@ -29,7 +29,7 @@ def test_components_are_dealt_out() -> None:
     """No slice takes all of the variance, even without a round."""
     vectors_ND = correlated()
     torch.manual_seed(0)
-    quantizer = Opq(OpqConfig(levels=3, codebook_size=16, rounds=0), 10)
+    quantizer = OPQ(OPQConfig(levels=3, codebook_size=16, rounds=0), 10)
     quantizer.initialise(vectors_ND)
     variances_E = (vectors_ND @ quantizer.rotation_DE).var(0)
     per_slice = variances_E.view(3, 4).sum(1)
@@ -39,6 +39,6 @@ def test_components_are_dealt_out() -> None:
 def test_slices_that_do_not_come_out_even() -> None:
     vectors_ND = correlated(dimension=7)
     torch.manual_seed(0)
-    quantizer = Pq(PqConfig(levels=3, codebook_size=600), 7)
+    quantizer = PQ(PQConfig(levels=3, codebook_size=600), 7)
     quantizer.initialise(vectors_ND)
     assert relative_error(quantizer, vectors_ND) < 1e-6, "a code for every item"

@@ -10,17 +10,17 @@ from modalrec.config import resolve
 from modalrec.errors import ArtifactError, ConfigError
 from modalrec.quantizers import load_quantizer, save_quantizer
 from modalrec.quantizers._networks import Dropout
-from modalrec.quantizers.rqvae import Rqvae, RqvaeConfig
+from modalrec.quantizers.rqvae import RQVAE, RQVAEConfig
 from modalrec.testing.quantizers import DIMENSION, mixture, relative_error
 from modalrec.training.kmeans import kmeans
 
-CONFIG = RqvaeConfig(levels=3, codebook_size=16, width=16, hidden=(32,), revive_after=3)
+CONFIG = RQVAEConfig(levels=3, codebook_size=16, width=16, hidden=(32,), revive_after=3)
 
 
-def initialised(config: RqvaeConfig = CONFIG) -> tuple[Rqvae, torch.Tensor]:
+def initialised(config: RQVAEConfig = CONFIG) -> tuple[RQVAE, torch.Tensor]:
     torch.manual_seed(0)
     vectors_ND, _ = mixture()
-    quantizer = Rqvae(config, DIMENSION)
+    quantizer = RQVAE(config, DIMENSION)
     quantizer.initialise(vectors_ND)
     return quantizer, vectors_ND
 
@@ -107,13 +107,13 @@ def test_damaged_folder_is_refused(tmp_path: Path) -> None:
         load_quantizer(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
-    save_quantizer(other, Rqvae(CONFIG.model_copy(update={"width": 8}), DIMENSION), [16, 16, 16, 1])
+    save_quantizer(other, RQVAE(CONFIG.model_copy(update={"width": 8}), DIMENSION), [16, 16, 16, 1])
     (tmp_path / "quantizer.safetensors").write_bytes((other / "quantizer.safetensors").read_bytes())
     with pytest.raises(ArtifactError, match="size mismatch"):
         load_quantizer(tmp_path)
 
 
-def ema(**settings: float) -> RqvaeConfig:
+def ema(**settings: float) -> RQVAEConfig:
     return CONFIG.model_copy(update={"learning": "ema", "restart_below": 0.0, **settings})
 
 
@@ -209,7 +209,7 @@ def test_diversity_by_hand() -> None:
 
 def test_diversity_of_averages_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"diversity=0\.1 moves codes by gradient; set learning=gradient"):
-        resolve(RqvaeConfig, {"learning": "ema", "diversity": 0.1})
+        resolve(RQVAEConfig, {"learning": "ema", "diversity": 0.1})
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])

@@ -8,12 +8,12 @@ import torch
 
 from modalrec.config import load_preset, resolve
 from modalrec.errors import ConfigError
-from modalrec.quantizers.fsq import Fsq, FsqConfig
-from modalrec.quantizers.vqvae import Vqvae, VqvaeConfig
+from modalrec.quantizers.fsq import FSQ, FSQConfig
+from modalrec.quantizers.vqvae import VQVAE, VQVAEConfig
 from modalrec.stages.quantize import Config
 from modalrec.testing.quantizers import DIMENSION, mixture, relative_error
 
-VQVAE = VqvaeConfig(slots=3, codebook_size=16, width=5, hidden=(32,))
+SMALL = VQVAEConfig(slots=3, codebook_size=16, width=5, hidden=(32,))
 
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "mmctr_vqvae.json"
@@ -23,7 +23,7 @@ REFERENCE = Path(__file__).parents[1] / "reference" / "mmctr_vqvae.json"
 @pytest.mark.parametrize("linear", [False, True])
 def test_slots_come_back_in_their_places(shared: bool, linear: bool) -> None:
     torch.manual_seed(0)
-    quantizer = Vqvae(VQVAE.model_copy(update={"shared": shared, "linear": linear}), DIMENSION)
+    quantizer = VQVAE(SMALL.model_copy(update={"shared": shared, "linear": linear}), DIMENSION)
     hidden_NW = torch.randn(50, 15)
     assert len(quantizer.codebooks.codes_LVW) == (1 if shared else 3)
     torch.testing.assert_close(quantizer._joined(quantizer._by_codebook(hidden_NW), 50), hidden_NW)
@@ -34,7 +34,7 @@ def test_slots_come_back_in_their_places(shared: bool, linear: bool) -> None:
 def test_losses_of_slots_by_hand() -> None:
     torch.manual_seed(0)
     vectors_ND, _ = mixture()
-    quantizer = Vqvae(VQVAE, DIMENSION)
+    quantizer = VQVAE(SMALL, DIMENSION)
     quantizer.initialise(vectors_ND)
     losses = quantizer.eval().loss(vectors_ND)
     inputs_NC = quantizer.inputs(vectors_ND)
@@ -50,7 +50,7 @@ def test_loss_gradients_and_codes_are_those_of_the_published_code() -> None:
     written = json.loads(REFERENCE.read_bytes())
     small = {"slots": 3, "width": 4, "codebook_size": 7, "hidden": [5], "dropout": 0.0}
     published = load_preset("mmctr_vqvae")["quantize"]["quantizer"]
-    quantizer = Vqvae(resolve(VqvaeConfig, published, small), 6)
+    quantizer = VQVAE(resolve(VQVAEConfig, published, small), 6)
     state = quantizer.state_dict()
     for name, numbers in written["state"].items():
         state[name].copy_(torch.tensor(numbers).view(state[name].shape))
@@ -69,7 +69,7 @@ def test_loss_gradients_and_codes_are_those_of_the_published_code() -> None:
 def test_the_published_preset_is_the_published_one() -> None:
     quantizer = resolve(Config, load_preset("mmctr_vqvae")["quantize"]).quantizer
     with torch.device("meta"):
-        built = Vqvae(quantizer, 1024)
+        built = VQVAE(quantizer, 1024)
     weights = {name: tuple(value.shape) for name, value in built.named_parameters() if value.dim() > 1}
     assert weights == {
         "encoder.perceptron.0.weight": (512, 1024),
@@ -86,7 +86,7 @@ def test_many_slots_are_coded_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch
     """Wide hidden vectors make fewer rows a block; blocks change nothing."""
     torch.manual_seed(0)
     vectors_ND, _ = mixture()
-    quantizer = Vqvae(VQVAE.model_copy(update={"shared": True, "initialisation": "uniform"}), DIMENSION)
+    quantizer = VQVAE(SMALL.model_copy(update={"shared": True, "initialisation": "uniform"}), DIMENSION)
     quantizer.initialise(vectors_ND)
     codes_NL = quantizer.encode(vectors_ND)
     rows: list[int] = []
@@ -105,14 +105,14 @@ def test_many_slots_are_coded_in_blocks_that_fit(monkeypatch: pytest.MonkeyPatch
 
 def test_codes_start_between_small_numbers() -> None:
     torch.manual_seed(0)
-    codes_LVW = Vqvae(VQVAE.model_copy(update={"initialisation": "uniform"}), DIMENSION).codebooks.codes_LVW
+    codes_LVW = VQVAE(SMALL.model_copy(update={"initialisation": "uniform"}), DIMENSION).codebooks.codes_LVW
     assert 0.9 / 16 < codes_LVW.abs().max() <= 1 / 16
 
 
 @pytest.mark.parametrize("grid", [[2], [5, 4], [8, 6, 5]])
 def test_grid_points_are_codes_and_back(grid: list[int]) -> None:
     torch.manual_seed(0)
-    quantizer = Fsq(resolve(FsqConfig, {"levels": 2, "grid": grid, "hidden": [32]}), DIMENSION)
+    quantizer = FSQ(resolve(FSQConfig, {"levels": 2, "grid": grid, "hidden": [32]}), DIMENSION)
     size = quantizer.codebook_sizes[0]
     codes_NL = torch.stack([torch.arange(size), torch.arange(size).flip(0)], 1)
     hidden_NW = quantizer.stand_for(codes_NL)
@@ -125,7 +125,7 @@ def test_grid_points_are_codes_and_back(grid: list[int]) -> None:
 def test_rounding_passes_gradients() -> None:
     torch.manual_seed(0)
     vectors_ND, _ = mixture()
-    quantizer = Fsq(FsqConfig(levels=2, grid=(8, 6, 5), hidden=(32,)), DIMENSION)
+    quantizer = FSQ(FSQConfig(levels=2, grid=(8, 6, 5), hidden=(32,)), DIMENSION)
     quantizer.initialise(vectors_ND)
     quantizer.loss(vectors_ND)["loss"].backward()
     assert quantizer.encoder.linear.weight.grad is not None
@@ -135,4 +135,4 @@ def test_rounding_passes_gradients() -> None:
 
 def test_a_grid_of_one_value_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"grid.1: Input should be greater than or equal to 2"):
-        resolve(FsqConfig, {"grid": [8, 1]})
+        resolve(FSQConfig, {"grid": [8, 1]})

@@ -15,17 +15,17 @@ from modalrec.data.rows import Rows
 from modalrec.recommenders import ItemSpace
 from modalrec.recommenders._row_space import RowSpace
 from modalrec.recommenders._rows import RowModel
-from modalrec.recommenders.din import Din
+from modalrec.recommenders.din import DIN
 from modalrec.recommenders.target_transformer import TargetTransformer
 
 M = TypeVar("M", bound=RowModel)
 ITEMS, ROWS, BATCH, HISTORY, RATE = 9, 24, 6, 5, 0.02
 
 
-def small_case() -> tuple[Din, Rows]:
+def small_case() -> tuple[DIN, Rows]:
     """A DIN and its rows."""
     settings = {"width": 3, "attention": [5, 4], "layers": [6, 4], "dropout": 0.0, "tables": "adam", "history": HISTORY}
-    return _with_waves(Din, settings, 0.8)
+    return _with_waves(DIN, settings, 0.8)
 
 
 def small_target_case() -> tuple[TargetTransformer, Rows]:
@@ -76,7 +76,7 @@ def _with_waves(plugin: type[M], settings: dict[str, Any], height: float) -> tup
 
 
 def write_case(
-    folder: Path, model: Din, rows: Rows, places: NDArray[np.int64], batch: int, rate: float, asked: int = 0
+    folder: Path, model: DIN, rows: Rows, places: NDArray[np.int64], batch: int, rate: float, asked: int = 0
 ) -> None:
     """Writes a model and its rows as `case.npz` for `_ctr_peer.py`: items from 1, histories padded with 0 in front.
 

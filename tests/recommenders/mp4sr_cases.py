@@ -9,7 +9,7 @@ import torch
 from modalrec.artifacts.embedding_lists import VectorLists
 from modalrec.config import resolve
 from modalrec.recommenders import ItemSpace
-from modalrec.recommenders.mp4sr import Mp4sr, Mp4srConfig
+from modalrec.recommenders.mp4sr import MP4SR, MP4SRConfig
 from modalrec.testing.recommenders import item_space
 
 SMALL = {"width": 32, "dropout": 0.0, "adaptor_dropout": 0.0, "history": 12, "experts": 2, "attention_width": 8}
@@ -32,10 +32,10 @@ def multimodal_space(n_items: int = 60) -> ItemSpace:
     return replace(item_space(n_items, (n_items, 1, 1)), text=text, image=image)
 
 
-def build(items: ItemSpace | None = None, seed: int = 0, **settings: Any) -> Mp4sr:
+def build(items: ItemSpace | None = None, seed: int = 0, **settings: Any) -> MP4SR:
     """A small model."""
     torch.manual_seed(seed)
-    return Mp4sr(resolve(Mp4srConfig, {**SMALL, **settings}), items or multimodal_space())
+    return MP4SR(resolve(MP4SRConfig, {**SMALL, **settings}), items or multimodal_space())
 
 
 COUNTS = [2, 3, 1, 3]

@@ -8,19 +8,19 @@ from torch import Tensor
 
 from modalrec.config import resolve
 from modalrec.data.splits import TRAIN
-from modalrec.recommenders.din import Din, DinConfig
+from modalrec.recommenders.din import DIN, DINConfig
 from modalrec.testing.rows import taste_rows, taste_space, tastes
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.rows import collate
 from tests.recommenders.din_cases import BATCH, RATE, ROWS, small_case
 
 
-def small(**settings: object) -> tuple[Din, dict[str, Tensor]]:
+def small(**settings: object) -> tuple[DIN, dict[str, Tensor]]:
     """A model with weights that matter, and a batch in which some histories are empty."""
     rows = taste_rows(tastes())
     torch.manual_seed(0)
     chosen = {"width": 4, "attention": [8, 5], "layers": [16], "dropout": 0.0, "embedding_std": 0.5, **settings}
-    model = Din(resolve(DinConfig, chosen), taste_space(tastes(), rows))
+    model = DIN(resolve(DINConfig, chosen), taste_space(tastes(), rows))
     batch = collate(rows, rows.of(TRAIN, "click")[:40], 6, "click")
     assert (batch["offset"].diff() == 0).any()
     return model, batch

@@ -14,7 +14,7 @@ from modalrec.data.moments import of_owner
 from modalrec.data.splits import TRAIN
 from modalrec.recommenders import load_recommender, save_recommender
 from modalrec.recommenders._dlrm_parts import Concat, Dots, Modality, layers, start_table
-from modalrec.recommenders.dlrm import Dlrm, DlrmConfig
+from modalrec.recommenders.dlrm import DLRM, DLRMConfig
 from modalrec.testing.rows import taste_rows, taste_space, tastes
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.rows import collate
@@ -24,7 +24,7 @@ from tests.recommenders import dlrm_cases as case
 RECORDED = json.loads((Path(__file__).parents[1] / "reference" / "dlrm.json").read_bytes())
 
 
-def small(**settings: Any) -> tuple[Dlrm, dict[str, Tensor]]:
+def small(**settings: Any) -> tuple[DLRM, dict[str, Tensor]]:
     """A model with texts for most items and pictures for some, and a batch."""
     rows = taste_rows(tastes())
     space = taste_space(tastes(), rows)
@@ -32,7 +32,7 @@ def small(**settings: Any) -> tuple[Dlrm, dict[str, Tensor]]:
     lists = [VectorLists.single(vectors_NV, np.arange(len(space)) % step > 0) for step in (5, 2)]
     torch.manual_seed(0)
     chosen = {"width": 4, "bottom": [6], "top": [8], "dropout": 0.0, "id_dropout": 0.0, **settings}
-    model = Dlrm(resolve(DlrmConfig, chosen), replace(space, text=lists[0], image=lists[1]))
+    model = DLRM(resolve(DLRMConfig, chosen), replace(space, text=lists[0], image=lists[1]))
     return model, collate(rows, rows.of(TRAIN, "click")[:40], 0, model.task)
 
 
@@ -189,8 +189,8 @@ def test_modalities_that_are_left_out_are_not_asked_for() -> None:
         (["text"], {"image_embeddings"}),
         (["content"], set()),
     ):
-        config = resolve(DlrmConfig, {"without": without})
-        assert Dlrm.edges(config) == edges
+        config = resolve(DLRMConfig, {"without": without})
+        assert DLRM.edges(config) == edges
     model, batch = small(without=["image", "row_hour"])
     assert list(model.modalities) == ["text"]
     assert [one.key for one in model.fields.number_fields] == ["item_age"]

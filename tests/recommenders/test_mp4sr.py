@@ -15,7 +15,7 @@ from modalrec.config import resolve
 from modalrec.errors import ConfigError
 from modalrec.recommenders import ItemSpace, load_recommender, mp4sr, save_recommender
 from modalrec.recommenders._mp4sr_batches import Prefixes
-from modalrec.recommenders.mp4sr import Mp4sr, Mp4srConfig
+from modalrec.recommenders.mp4sr import MP4SR, MP4SRConfig
 from modalrec.testing.recommenders import walks
 from modalrec.training.steps import GradientSteps
 from modalrec.training.windows import PAD
@@ -90,7 +90,7 @@ def test_a_step_of_pretraining_asks_nothing_of_the_whole_catalogue(monkeypatch: 
     batches, steps = model.batches(walks().train(), 16, 0, augment=True), GradientSteps(model, 0.01, 1.0)
     asked: list[int] = []
     monkeypatch.setattr(VectorLists, "counts", property(lambda lists: asked.append(1) or np.diff(lists.offsets)))
-    monkeypatch.setattr(Mp4sr, "_adapt_all", lambda *_: asked.append(1))
+    monkeypatch.setattr(MP4SR, "_adapt_all", lambda *_: asked.append(1))
     steps.step(batches.build(0, 0, batches.plan(0)[0]), 1e-3)
     assert not asked
     assert steps.optimizer.state
@@ -234,9 +234,9 @@ def test_the_folder_of_a_model_holds_adapted_vectors_and_not_the_lists(tmp_path:
 def test_what_is_not_given_is_named() -> None:
     with pytest.raises(ConfigError, match="give --image_embeddings"):
         build(replace(multimodal_space(), image=None))
-    assert Mp4sr.edges(resolve(Mp4srConfig, {"modalities": "text"})) == {"text_embeddings"}
+    assert MP4SR.edges(resolve(MP4SRConfig, {"modalities": "text"})) == {"text_embeddings"}
     with pytest.raises(ConfigError, match="leave nothing of an item"):
-        resolve(Mp4srConfig, {"modalities": "none", "ids": False})
+        resolve(MP4SRConfig, {"modalities": "none", "ids": False})
     alone = build(replace(multimodal_space(), text=None, image=None), modalities="none")
     batches = alone.batches(walks().train(), 16, 0, augment=True)
     with pytest.raises(ConfigError, match=r"pretrain\.training\.epochs=0"):

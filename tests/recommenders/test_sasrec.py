@@ -16,7 +16,7 @@ from modalrec.errors import ConfigError
 from modalrec.evaluation.item_knn import ItemKNN
 from modalrec.recommenders import ItemSpace, Recommender
 from modalrec.recommenders._content import whitened
-from modalrec.recommenders.sasrec import Sasrec, SasrecConfig
+from modalrec.recommenders.sasrec import SASRec, SASRecConfig
 from modalrec.testing.recommenders import RecommenderContract, item_space, walks
 from tests.evaluation.tiny import make_sequences
 from tests.recommenders.next_item import LENGTHS, check_windows, one_code_each
@@ -31,17 +31,17 @@ def space() -> ItemSpace:
     return replace(item_space(), content=vectors)
 
 
-def build(**settings: object) -> Sasrec:
+def build(**settings: object) -> SASRec:
     torch.manual_seed(0)
-    return Sasrec(resolve(SasrecConfig, SMALL, settings), space()).eval()
+    return SASRec(resolve(SASRecConfig, SMALL, settings), space()).eval()
 
 
 class Contract(RecommenderContract):
-    plugin = Sasrec
+    plugin = SASRec
 
     def build(self, seed: int = 0) -> Recommender:
         torch.manual_seed(seed)
-        return Sasrec(resolve(SasrecConfig, {"width": 32, "dropout": 0.0, "history": 12}, self.settings), space())
+        return SASRec(resolve(SASRecConfig, {"width": 32, "dropout": 0.0, "history": 12}, self.settings), space())
 
 
 class TestSumOfIdAndContent(Contract):
@@ -83,7 +83,7 @@ def test_neither_id_nor_content_of_a_target_is_in_the_encoders_input(
     lengths: list[int], history: int, augment: bool
 ) -> None:
     settings = {**SMALL, "content": "sum", "history": history}
-    model = Sasrec(resolve(SasrecConfig, settings), one_code_each(sum(lengths) + 1, content_width=4)).eval()
+    model = SASRec(resolve(SASRecConfig, settings), one_code_each(sum(lengths) + 1, content_width=4)).eval()
     check_windows(model, model.encoder, lengths, 0, augment)
 
 
@@ -211,10 +211,10 @@ def test_settings_that_leave_nothing_are_refused(settings: dict[str, object], me
 
 
 def test_content_is_asked_for_by_the_settings() -> None:
-    assert Sasrec.edges(resolve(SasrecConfig, {})) == frozenset()
-    assert Sasrec.edges(resolve(SasrecConfig, {"content": "only"})) == {"embeddings"}
+    assert SASRec.edges(resolve(SASRecConfig, {})) == frozenset()
+    assert SASRec.edges(resolve(SASRecConfig, {"content": "only"})) == {"embeddings"}
     with pytest.raises(ConfigError, match=r"recommender.content=sum: needs the items' vectors; give --embeddings"):
-        Sasrec(resolve(SasrecConfig, {"content": "sum"}), item_space())
+        SASRec(resolve(SASRecConfig, {"content": "sum"}), item_space())
 
 
 @pytest.mark.parametrize("neighbours", [0.0, 2.0])

@@ -11,7 +11,7 @@ from modalrec.artifacts.embedding_lists import VectorLists, load_lists
 from modalrec.config import resolve
 from modalrec.data.images import open_image
 from modalrec.encoders.hashing import Hashing, HashingConfig
-from modalrec.encoders.open_clip import OpenClip, OpenClipConfig
+from modalrec.encoders.open_clip import OpenCLIP, OpenCLIPConfig
 from modalrec.errors import ConfigError, DataError
 from modalrec.run import Run
 from modalrec.stages.embed_image import Config as ImageConfig
@@ -62,9 +62,9 @@ def test_a_picture_is_the_words_that_a_clip_model_finds_best(dataset: Path, tmp_
     assert (statistics["encoder"], statistics["form"]) == ("open_clip", "keywords")
     _, lists = load_lists(tmp_path / "image")
     words = config.keywords.vocabulary if config.keywords else ()
-    tower = OpenClip(OpenClipConfig(model=clip["model"]), "cpu", "text")
+    tower = OpenCLIP(OpenCLIPConfig(model=clip["model"]), "cpu", "text")
     prompts = tower.encode_texts([f"a photo of {word}" for word in words])
-    pictures = OpenClip(OpenClipConfig(model=clip["model"]), "cpu", "image")
+    pictures = OpenCLIP(OpenCLIPConfig(model=clip["model"]), "cpu", "image")
     for item, picture in PICTURES.items():
         fits = (pictures.encode_images([open_image(picture)]) @ prompts.T)[0]
         best = [words[place] for place in np.argsort(-fits)[:3]]
@@ -78,10 +78,10 @@ def test_words_are_ranked_by_cosine_whatever_the_length_of_their_vectors(
 ) -> None:
     """A long vector is no better word."""
     clip = {"name": "open_clip", "model": str(folder_of("open_clip")), "normalise": normalise}
-    tower = OpenClip(OpenClipConfig(model=clip["model"], normalise=False), "cpu", "text")
+    tower = OpenCLIP(OpenCLIPConfig(model=clip["model"], normalise=False), "cpu", "text")
     words = [f"word{number}" for number in range(60)]
     prompts = tower.encode_texts([f"a photo of {word}" for word in words])
-    pictures = OpenClip(OpenClipConfig(model=clip["model"]), "cpu", "image")
+    pictures = OpenCLIP(OpenCLIPConfig(model=clip["model"]), "cpu", "image")
     config = resolve(ImageConfig, {"encoder": clip, "keywords": keywords(vocabulary=words, num_image_tokens=8)})
     embed_image(dataset, tmp_path / "image", config=config, run=RUN)
     _, lists = load_lists(tmp_path / "image")

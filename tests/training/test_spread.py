@@ -10,7 +10,7 @@ from torch import nn
 
 from modalrec.errors import ConfigError
 from modalrec.recommenders import load_recommender
-from modalrec.recommenders.dlrm import DlrmConfig
+from modalrec.recommenders.dlrm import DLRMConfig
 from modalrec.training import spread as module
 from modalrec.training.loop import TrainingConfig
 from modalrec.training.team import Team
@@ -61,7 +61,7 @@ def test_the_model_is_read_by_one_process_without_torchrec(of_two: tuple[Path, d
 
 def test_what_cannot_be_spread_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="placement: torchrec updates rows by tables=row_adagrad"):
-        DlrmConfig(placement="torchrec", tables="adam")
+        DLRMConfig(placement="torchrec", tables="adam")
     model, _ = recommender("dlrm", placement="torchrec", embedding_decay=0.0)
     with pytest.raises(ConfigError, match=r"training.accumulate: 4 batches a step, .* set it to 2"):
         model.spread(TrainingConfig(accumulate=4), Team(size=2))

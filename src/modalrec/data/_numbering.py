@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from modalrec.data.sources._names import as_names
+from modalrec.data.names import as_names
 
 UNSEEN, UNKNOWN = -2, -1
 LARGEST = 1 << 26

@@ -14,8 +14,8 @@ from modalrec.compiled import AVAILABLE
 from modalrec.data._event_kernels import by_user, mark_repeats
 from modalrec.data._numbering import Numbering
 from modalrec.data.histories import Histories
+from modalrec.data.names import as_names
 from modalrec.data.sources import CONTEXT
-from modalrec.data.sources._names import as_names
 
 PART = 1 << 18
 """Events that are moved at a time: a processor's cache holds them."""

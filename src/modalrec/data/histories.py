@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modalrec.data.sources._names import list_ends
+from modalrec.data.names import list_ends
 
 
 class Histories:

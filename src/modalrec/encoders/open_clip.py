@@ -21,7 +21,7 @@ FILES = ("*.json", "*.txt", "*.model", "open_clip_*model.safetensors")
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-class OpenClipConfig(Config):
+class OpenCLIPConfig(Config):
     """Settings of the encoder.
 
     Attributes:
@@ -40,7 +40,7 @@ class OpenClipConfig(Config):
     normalise: bool = True
 
 
-class OpenClip(Encoder):
+class OpenCLIP(Encoder):
     """A tower of a CLIP model: texts and pictures in one space, by hub name, folder or file of weights.
 
     Texts are cut at the context of the model, 77 tokens in most. Pictures are cut to a square as in its training.
@@ -48,10 +48,10 @@ class OpenClip(Encoder):
     Source: Radford et al. 2021, CLIP (arXiv 2103.00020); Cherti et al. 2023, OpenCLIP (arXiv 2212.07143).
     """
 
-    Config = OpenClipConfig
+    Config = OpenCLIPConfig
     modalities = frozenset({"text", "image"})
 
-    def __init__(self, config: OpenClipConfig, device: str, modality: str = "text", precision: str = "float32") -> None:
+    def __init__(self, config: OpenCLIPConfig, device: str, modality: str = "text", precision: str = "float32") -> None:
         self.config, self.device, self.modality = config, device, modality
         self.dtype: torch.dtype = getattr(torch, precision)
         setting = f"embed_{modality}.encoder"
@@ -91,7 +91,7 @@ class OpenClip(Encoder):
         return to_numpy(self.model.encode_image(pixels_BCHW), self.config.normalise)
 
 
-def _load(path: Path, config: OpenClipConfig, device: str, precision: str, setting: str) -> tuple[Any, Any, Any]:
+def _load(path: Path, config: OpenCLIPConfig, device: str, precision: str, setting: str) -> tuple[Any, Any, Any]:
     # Takes seconds to import, which listing the plug-ins or checking a config should not.
     import open_clip
 

@@ -13,7 +13,7 @@ from modalrec.fusers._aligned import Aligned, AlignedConfig, unit
 # B items of a batch, M modalities, P length of the common space; fused vectors have M * P numbers.
 
 
-class ClipAlignConfig(AlignedConfig):
+class CLIPAlignConfig(AlignedConfig):
     """Settings of the fuser.
 
     Attributes:
@@ -25,7 +25,7 @@ class ClipAlignConfig(AlignedConfig):
     dimension: int = Field(default=512, ge=2, le=65536, multiple_of=2)
 
 
-class ClipAlign(Aligned):
+class CLIPAlign(Aligned):
     """z = [u_1; ...; u_M] / sqrt(M), the modalities' unit projections [B, P] side by side, trained by InfoNCE.
 
         loss = InfoNCE(text, image) + bridge
@@ -36,7 +36,7 @@ class ClipAlign(Aligned):
     over items that have both trains b alone. With a single modality there is nothing to align: its principal axes stay.
     """
 
-    Config = ClipAlignConfig
+    Config = CLIPAlignConfig
 
     @staticmethod
     def lengths(dimension: int, modalities: int) -> tuple[int, int]:

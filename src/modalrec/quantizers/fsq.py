@@ -23,7 +23,7 @@ from modalrec.quantizers._autoencoder import Autoencoder, AutoencoderConfig, Cod
 MARGIN = 1e-4
 
 
-class FsqConfig(AutoencoderConfig):
+class FSQConfig(AutoencoderConfig):
     """Shape.
 
     Attributes:
@@ -37,18 +37,18 @@ class FsqConfig(AutoencoderConfig):
     grid: tuple[Annotated[int, Field(ge=2)], ...] = Field((8, 6, 5), min_length=1)
 
 
-class Fsq(Autoencoder):
+class FSQ(Autoencoder):
     """An autoencoder whose hidden numbers are rounded to a grid."""
 
-    Config = FsqConfig
+    Config = FSQConfig
     spread_W: Tensor
     values_W: Tensor
     bases_G: Tensor
 
-    def __init__(self, config: FsqConfig, dimension: int) -> None:
+    def __init__(self, config: FSQConfig, dimension: int) -> None:
         width = config.levels * len(config.grid)
         super().__init__(config, dimension, width)
-        self.config: FsqConfig = config
+        self.config: FSQConfig = config
         self.register_buffer("spread_W", torch.ones(width))
         self.register_buffer("values_W", torch.tensor(config.grid).repeat(config.levels), persistent=False)
         bases = [math.prod(config.grid[:place]) for place in range(len(config.grid))]

@@ -21,7 +21,7 @@ from modalrec.quantizers import Quantizer, _products
 # N items, D dimension, E dimension rounded up to whole slices, L slices, V codes of a slice, W width of a slice.
 
 
-class OpqConfig(Config):
+class OPQConfig(Config):
     """Shape and rounds.
 
     Attributes:
@@ -38,18 +38,18 @@ class OpqConfig(Config):
     iterations: PositiveInt = 100
 
 
-class Opq(Quantizer):
+class OPQ(Quantizer):
     """The nearest k-means centre of every slice of the rotated vector."""
 
-    Config = OpqConfig
+    Config = OPQConfig
     by_gradient = False
     mean_D: Tensor
     rotation_DE: Tensor
     codes_LVW: Tensor
 
-    def __init__(self, config: OpqConfig, dimension: int) -> None:
+    def __init__(self, config: OPQConfig, dimension: int) -> None:
         super().__init__(config, dimension)
-        self.config: OpqConfig = config
+        self.config: OPQConfig = config
         width = _products.slice_width(dimension, config.levels)
         self.register_buffer("mean_D", torch.zeros(dimension))
         self.register_buffer("rotation_DE", torch.eye(dimension, width * config.levels))

@@ -18,7 +18,7 @@ from modalrec.quantizers import Quantizer, _products
 # N items, D dimension, L slices, V codes of a slice, W width of a slice.
 
 
-class PqConfig(Config):
+class PQConfig(Config):
     """Shape.
 
     Attributes:
@@ -33,17 +33,17 @@ class PqConfig(Config):
     iterations: PositiveInt = 100
 
 
-class Pq(Quantizer):
+class PQ(Quantizer):
     """The nearest k-means centre of every slice."""
 
-    Config = PqConfig
+    Config = PQConfig
     by_gradient = False
     mean_D: Tensor
     codes_LVW: Tensor
 
-    def __init__(self, config: PqConfig, dimension: int) -> None:
+    def __init__(self, config: PQConfig, dimension: int) -> None:
         super().__init__(config, dimension)
-        self.config: PqConfig = config
+        self.config: PQConfig = config
         width = _products.slice_width(dimension, config.levels)
         self.register_buffer("mean_D", torch.zeros(dimension))
         self.register_buffer("codes_LVW", torch.randn(config.levels, config.codebook_size, width))

@@ -23,7 +23,7 @@ from modalrec.training.kmeans import kmeans
 # N items, D dimension, L levels, V codes of a level.
 
 
-class RqKmeansConfig(Config):
+class RQKMeansConfig(Config):
     """Shape and balance.
 
     Attributes:
@@ -41,17 +41,17 @@ class RqKmeansConfig(Config):
     iterations: PositiveInt = 100
 
 
-class RqKmeans(Quantizer):
+class RQKMeans(Quantizer):
     """The sum of one k-means centre per level."""
 
-    Config = RqKmeansConfig
+    Config = RQKMeansConfig
     by_gradient = False
     mean_D: Tensor
     codes_LVD: Tensor
 
-    def __init__(self, config: RqKmeansConfig, dimension: int) -> None:
+    def __init__(self, config: RQKMeansConfig, dimension: int) -> None:
         super().__init__(config, dimension)
-        self.config: RqKmeansConfig = config
+        self.config: RQKMeansConfig = config
         self.register_buffer("mean_D", torch.zeros(dimension))
         self.register_buffer("codes_LVD", torch.randn(config.levels, config.codebook_size, dimension))
 

@@ -38,7 +38,7 @@ from modalrec.training.balance import sinkhorn
 # N items of a batch, D input dimension, W width of the hidden vector, L levels, V codes of a level.
 
 
-class RqvaeConfig(CodebookConfig):
+class RQVAEConfig(CodebookConfig):
     """Shape and losses.
 
     Attributes:
@@ -55,14 +55,14 @@ class RqvaeConfig(CodebookConfig):
     sinkhorn: float = Field(0.0, ge=0)
 
 
-class Rqvae(Autoencoder):
+class RQVAE(Autoencoder):
     """An autoencoder whose hidden vector is a sum of codes, one per level, as in TIGER."""
 
-    Config = RqvaeConfig
+    Config = RQVAEConfig
 
-    def __init__(self, config: RqvaeConfig, dimension: int) -> None:
+    def __init__(self, config: RQVAEConfig, dimension: int) -> None:
         super().__init__(config, dimension, config.width)
-        self.config: RqvaeConfig = config
+        self.config: RQVAEConfig = config
         self.codebooks = Codebooks(config, config.levels, config.width)
 
     @property

@@ -27,7 +27,7 @@ from modalrec.quantizers._codebooks import CodebookConfig, Codebooks
 # N items of a batch, M slots, W width of a slot, V codes of a codebook.
 
 
-class VqvaeConfig(CodebookConfig):
+class VQVAEConfig(CodebookConfig):
     """Shape and losses.
 
     Attributes:
@@ -46,14 +46,14 @@ class VqvaeConfig(CodebookConfig):
     codebook_weight: float = Field(1.0, gt=0)
 
 
-class Vqvae(Autoencoder):
+class VQVAE(Autoencoder):
     """An autoencoder whose hidden vector is the codes of its slots."""
 
-    Config = VqvaeConfig
+    Config = VQVAEConfig
 
-    def __init__(self, config: VqvaeConfig, dimension: int) -> None:
+    def __init__(self, config: VQVAEConfig, dimension: int) -> None:
         super().__init__(config, dimension, config.slots * config.width)
-        self.config: VqvaeConfig = config
+        self.config: VQVAEConfig = config
         self.codebooks = Codebooks(config, 1 if config.shared else config.slots, config.width)
 
     @property

@@ -22,8 +22,8 @@ from modalrec.training.rows import Batch
 # B rows, P places of their histories, U distinct items, D width of an item's vector, H width of the first layer.
 
 
-class DinConfig(RowModelConfig):
-    """Configuration of `Din`.
+class DINConfig(RowModelConfig):
+    """Configuration of `DIN`.
 
     Attributes:
         attention: Widths of the attention's hidden layers.
@@ -43,14 +43,14 @@ class DinConfig(RowModelConfig):
     batch_norm: bool = False
 
 
-class Din(RowModel):
+class DIN(RowModel):
     """Attention of the target over the history, then an MLP."""
 
     title = "DIN"
-    Config = DinConfig
-    config: DinConfig
+    Config = DINConfig
+    config: DINConfig
 
-    def __init__(self, config: DinConfig, items: RowSpace) -> None:
+    def __init__(self, config: DINConfig, items: RowSpace) -> None:
         super().__init__(config, items)
         width = self.fields.item_width
         self.attention = Attention(width, config.attention, config.attention_activation, config.attention_dropout)

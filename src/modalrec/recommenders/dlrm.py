@@ -34,8 +34,8 @@ CONTENT = "content"
 OWNERS = ("user", "item")
 
 
-class DlrmConfig(RowModelConfig):
-    """Configuration of `Dlrm`.
+class DLRMConfig(RowModelConfig):
+    """Configuration of `DLRM`.
 
     Attributes:
         head: A rating on the scale of the data, or a click.
@@ -95,17 +95,17 @@ class DlrmConfig(RowModelConfig):
         return tuple(name for name in MODALITIES if not {name, CONTENT} & {*self.without})
 
 
-class Dlrm(RowModel):
+class DLRM(RowModel):
     """Embedding tables, a bottom network, projected modalities, their interaction and a top network."""
 
     title = "DLRM"
-    Config = DlrmConfig
+    Config = DLRMConfig
     ranks = True
     ablations = ("content",)
     row_defaults: ClassVar[dict[str, Any]] = {"popularity": False, "moments": True}
-    config: DlrmConfig
+    config: DLRMConfig
 
-    def __init__(self, config: DlrmConfig, items: RowSpace) -> None:
+    def __init__(self, config: DLRMConfig, items: RowSpace) -> None:
         super().__init__(config, items)
         self.task = config.head
         width = config.width
@@ -252,7 +252,7 @@ class Dlrm(RowModel):
         return float(torch.logit(torch.tensor(share)))
 
 
-def _interaction(config: DlrmConfig, vectors: int, has_bottom: bool) -> Dots | Concat | Crosses:
+def _interaction(config: DLRMConfig, vectors: int, has_bottom: bool) -> Dots | Concat | Crosses:
     if config.interaction == "dot":
         return Dots(vectors, config.width, has_bottom)
     if config.interaction == "concat":

@@ -40,8 +40,8 @@ from modalrec.training.windows import PAD, Windows
 # M modalities (the sequences of a user), E = M D.
 
 
-class Mp4srConfig(TransformerConfig):
-    """Configuration of `Mp4sr`.
+class MP4SRConfig(TransformerConfig):
+    """Configuration of `MP4SR`.
 
     Attributes:
         modalities: What items are made of, besides their IDs; `none` leaves the IDs alone, and no pre-training.
@@ -86,7 +86,7 @@ class Mp4srConfig(TransformerConfig):
     published: bool = False
 
     @model_validator(mode="after")
-    def _items_are_something(self) -> "Mp4srConfig":
+    def _items_are_something(self) -> "MP4SRConfig":
         if self.modalities == "none" and not self.ids:
             raise ValueError("modalities=none and ids=false leave nothing of an item; give one of them")
         return self
@@ -104,7 +104,7 @@ class Prepared(NamedTuple):
     items_NE: NDArray[np.float32]
 
 
-class Mp4sr(ScoringRecommender):
+class MP4SR(ScoringRecommender):
     """One transformer over the sequence of an item's texts and the sequence of its pictures.
 
     The folder of a trained model holds every item's adapted vectors, [N, D] a modality, in place of what they were made
@@ -112,12 +112,12 @@ class Mp4sr(ScoringRecommender):
     """
 
     title = "MP4SR"
-    Config = Mp4srConfig
+    Config = MP4SRConfig
     item_tensors = frozenset({"ids.weight", "known", "adapted.text", "adapted.image"})
-    config: Mp4srConfig
+    config: MP4SRConfig
     known: Tensor
 
-    def __init__(self, config: Mp4srConfig, items: ItemSpace) -> None:
+    def __init__(self, config: MP4SRConfig, items: ItemSpace) -> None:
         super().__init__(config, items)
         lists = {name: getattr(items, name) for name in config.names}
         missing = [name for name, found in lists.items() if found is None]
@@ -156,7 +156,7 @@ class Mp4sr(ScoringRecommender):
         self._served: tuple[list[Tensor], NDArray[np.float32]] | None = None
 
     @classmethod
-    def edges(cls, config: Mp4srConfig) -> frozenset[str]:
+    def edges(cls, config: MP4SRConfig) -> frozenset[str]:
         """The vectors of the modalities."""
         return frozenset(f"{name}_embeddings" for name in config.names)
 
@@ -289,7 +289,7 @@ class Mp4sr(ScoringRecommender):
                 getattr(self.adapted, name)[begin:end] = vectors_UD
         self._settled = True
 
-    def train(self, mode: bool = True) -> "Mp4sr":
+    def train(self, mode: bool = True) -> "MP4SR":
         """Forgets what was kept for serving."""
         self._served, self._settled = None, False
         return super().train(mode)

@@ -33,8 +33,8 @@ STD = 0.02
 """Deviation of the items' first vectors."""
 
 
-class SasrecConfig(TransformerConfig):
-    """Configuration of `Sasrec`.
+class SASRecConfig(TransformerConfig):
+    """Configuration of `SASRec`.
 
     Attributes:
         content: What stands for an item: its ID's vector (`none`), its content's (`only`), the sum of both, or an ID's
@@ -70,7 +70,7 @@ class SasrecConfig(TransformerConfig):
     drop_items: float = Field(0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _has_what_it_goes_by(self) -> "SasrecConfig":
+    def _has_what_it_goes_by(self) -> "SASRecConfig":
         if self.cold_items == "content" and self.content == "none":
             raise ValueError("cold_items=content: an ID alone knows no content; set content to sum, only or init")
         if self.id_dropout and self.content != "sum":
@@ -86,16 +86,16 @@ class Prepared(NamedTuple):
     shares_BN: sparse.csc_array | None
 
 
-class Sasrec(ScoringRecommender):
+class SASRec(ScoringRecommender):
     """A causal transformer over the history whose last state is compared with every item's vector."""
 
     title = "SASRec"
-    Config = SasrecConfig
+    Config = SASRecConfig
     item_tensors = frozenset({"ids.weight", "known_N", "neighbours.starts", "neighbours.items", "neighbours.counts"})
-    config: SasrecConfig
+    config: SASRecConfig
     known_N: Tensor | None
 
-    def __init__(self, config: SasrecConfig, items: ItemSpace) -> None:
+    def __init__(self, config: SASRecConfig, items: ItemSpace) -> None:
         super().__init__(config, items)
         if config.content != "none" and items.content is None:
             raise ConfigError(f"recommender.content={config.content}: needs the items' vectors; give --embeddings")
@@ -118,12 +118,12 @@ class Sasrec(ScoringRecommender):
         self._served: tuple[Tensor, NDArray[np.float32]] | None = None
 
     @classmethod
-    def edges(cls, config: SasrecConfig) -> frozenset[str]:
+    def edges(cls, config: SASRecConfig) -> frozenset[str]:
         """The items' vectors, where content is used."""
         return frozenset() if config.content == "none" else frozenset({"embeddings"})
 
     @classmethod
-    def takes_new_items(cls, config: SasrecConfig) -> bool:
+    def takes_new_items(cls, config: SASRecConfig) -> bool:
         """Where content goes on speaking for an item after training began."""
         return config.content in ("only", "sum")
 
@@ -238,7 +238,7 @@ class Sasrec(ScoringRecommender):
             return scores_B
         return scores_B + prepared.shares_BN.tocsr()[np.arange(len(items)), items]
 
-    def train(self, mode: bool = True) -> "Sasrec":
+    def train(self, mode: bool = True) -> "SASRec":
         """Forgets the vectors that were kept for serving."""
         self._served = None
         return super().train(mode)

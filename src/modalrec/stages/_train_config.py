@@ -14,7 +14,7 @@ from modalrec.training.loop import TrainingConfig
 
 RANKED = Literal["recall_10", "ndcg_10", "mrr_10", "recall_20", "ndcg_20", "mrr_20"]
 """What a recommender can be monitored by."""
-SAID = Literal["auc", "user_auc", "neg_log_loss", "neg_rmse"]
+PREDICTED = Literal["auc", "user_auc", "neg_log_loss", "neg_rmse"]
 """What a model of rows can be monitored by; the higher the better."""
 
 
@@ -46,7 +46,7 @@ class TrainConfig(Config):
     targets: Literal["last", "every"] = "last"
     unseen_items: Literal["keep", "drop"] = "keep"
     shuffle_histories: bool = False
-    monitor: RANKED | SAID = "ndcg_10"
+    monitor: RANKED | PREDICTED = "ndcg_10"
     mask_seen: bool = True
     validation_users: int = Field(5000, ge=1)
     skip_without_split: bool = False
@@ -72,7 +72,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _suits_the_model(self) -> "TrainConfig":
         of_rows = self.learns_from_rows
-        suitable = get_args(SAID if of_rows else RANKED)
+        suitable = get_args(PREDICTED if of_rows else RANKED)
         if self.monitor not in suitable:
             raise ValueError(
                 f"monitor={self.monitor} is not measured of {self.recommender.name}; take one of {', '.join(suitable)}"

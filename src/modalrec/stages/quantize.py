@@ -14,7 +14,7 @@ from modalrec.artifacts import read_manifest, write_artifact
 from modalrec.artifacts.files import write_json
 from modalrec.errors import ConfigError, DataError
 from modalrec.quantizers import Quantizer
-from modalrec.quantizers.rqvae import RqvaeConfig
+from modalrec.quantizers.rqvae import RQVAEConfig
 from modalrec.run import Run
 from modalrec.stages._identity import vector_space
 from modalrec.stages._items import train_items
@@ -77,7 +77,7 @@ class Config(configs.Config):
         split: Where the dataset is needed, the split whose train events count.
     """
 
-    quantizer: plugins.any_config("quantizers") = RqvaeConfig()  # type: ignore[valid-type]
+    quantizer: plugins.any_config("quantizers") = RQVAEConfig()  # type: ignore[valid-type]
     training: QuantizerTraining = QuantizerTraining()
     valid_share: float = Field(0.05, ge=0, lt=1)
     towers: Literal["fused", "separate", "shared"] = "fused"

@@ -8,7 +8,7 @@ from modalrec.config import Config, resolve
 from modalrec.errors import ConfigError
 from modalrec.plugins import discover
 from modalrec.stages import EDGES, STAGES, load_stage
-from modalrec.stages._train_config import RANKED, SAID, TrainConfig
+from modalrec.stages._train_config import PREDICTED, RANKED, TrainConfig
 from modalrec.tuning.template import PLACEHOLDER, UNTOUCHED, Command
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def printed(stage: str, config: Config) -> set[str]:
         return {*QUANTIZED, EPOCH}
     if not isinstance(config, TrainConfig):
         return set()
-    names = set(get_args(SAID if config.learns_from_rows else RANKED))
+    names = set(get_args(PREDICTED if config.learns_from_rows else RANKED))
     if config.learns_from_rows:
         model = discover("recommenders")[config.recommender.name]
         rated = model.monitored_by(config.recommender.model_dump()) in RATED

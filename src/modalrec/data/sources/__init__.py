@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from modalrec.config import Config
 from modalrec.data.archives import Archive, is_inside, open_archive
+from modalrec.data.names import NAMES
 from modalrec.errors import ConfigError, DataError
 
 ITEM_ROWS = pa.schema(
@@ -24,9 +25,6 @@ ITEM_ROWS = pa.schema(
 )
 """One row an item. `text` is what text encoders read; `picture` the name of a file in `Source.pictures`; `picture_url`
 where a picture could be fetched that is not there."""
-
-NAMES = pa.dictionary(pa.int32(), pa.string())
-"""Ids of many rows: each distinct one is stored once a batch."""
 
 EVENT_ROWS = pa.schema(
     [

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modalrec.data.names import list_ends
 from modalrec.data.sources._columns import column_kind, column_names, read_columns
-from modalrec.data.sources._names import list_ends
 from modalrec.errors import DataError
 
 FeatureKind = Literal["category", "bag", "number"]

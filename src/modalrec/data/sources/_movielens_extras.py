@@ -17,7 +17,6 @@ POSTER_MAP, PLOTS, MAPPED_POSTERS = "poster_map.csv", "movies_ml1m.jsonl", "post
 POSTERS = "posters.csv"
 SUMMARIES = ("summaries.csv", "summaries.jsonl")
 PICTURES = ("posters", "posters.zip", "posters.rar", "images", "images.zip", "images.rar")
-FOLDERS = ("", "*/")
 
 
 @dataclass

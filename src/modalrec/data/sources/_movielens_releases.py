@@ -13,7 +13,6 @@ from modalrec.data.titles import split_year
 from modalrec.errors import DataError, Problems
 
 NO_GENRES = "(no genres listed)"
-IDS = pa.schema([pa.field("user", pa.int64(), nullable=False), pa.field("film", pa.int64(), nullable=False)])
 RATING = (pa.field("rating", pa.float32(), nullable=False), pa.field("timestamp", pa.int64(), nullable=False))
 
 

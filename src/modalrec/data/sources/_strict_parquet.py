@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modalrec.artifacts.schemas import UNREADABLE, stream
+from modalrec.data.names import list_ends
 from modalrec.data.sources._columns import BATCH, open_parquet
-from modalrec.data.sources._names import list_ends
 from modalrec.errors import DataError, Problems
 
 LARGEST = 2**31 - 1

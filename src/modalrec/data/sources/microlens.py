@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from modalrec import config
 from modalrec.data.archives import Archive, open_archive
+from modalrec.data.names import as_lists_of_names, as_names
 from modalrec.data.sources import Source, event_batch, item_batch
 from modalrec.data.sources._features import BAG, CATEGORY, feature_table
-from modalrec.data.sources._names import as_lists_of_names, as_names
 from modalrec.data.sources._strict_parquet import Kind, check_columns, read_strictly
 from modalrec.data.synthetic import MARK
 from modalrec.data.titles import has_letters

@@ -11,8 +11,8 @@ from pydantic import field_validator
 
 from modalrec import config, plugins
 from modalrec.data.archives import Archive, BadFile
+from modalrec.data.names import as_names
 from modalrec.data.sources import EVENT_ROWS, Source
-from modalrec.data.sources._names import as_names
 from modalrec.errors import ConfigError, DataError, ModalrecError, Problems
 
 

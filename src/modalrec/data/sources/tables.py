@@ -12,11 +12,11 @@ from pydantic import model_validator
 
 from modalrec import config
 from modalrec.data.archives import Archive
+from modalrec.data.names import as_lists_of_names
 from modalrec.data.sources import Source, event_batch, has_file
 from modalrec.data.sources._columns import SUFFIXES, column_kind, find_columns, find_table, read_columns
 from modalrec.data.sources._features import FeatureColumns, FeatureKind, split_cells
 from modalrec.data.sources._item_table import ItemColumns, ItemTable
-from modalrec.data.sources._names import as_lists_of_names
 from modalrec.errors import Problems
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from modalrec.data.sources import NAMES
+NAMES = pa.dictionary(pa.int32(), pa.string())
+"""Ids of many rows: each distinct one is stored once a batch."""
 
 
 def as_names(ids: pa.Array) -> pa.Array:

@@ -1,8 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from modalrec.data.sources import NAMES
-from modalrec.data.sources._names import as_lists_of_names, as_names
+from modalrec.data.names import NAMES, as_lists_of_names, as_names
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int32()), pa.list_(pa.int16(), 2)])
