@@ -19,7 +19,14 @@ NEVER = {
         "torch.hub.load",
     ),
     *("yaml.unsafe_load", "yaml.full_load", "tempfile.mktemp", "ssl._create_unverified_context"),
-    *("pickle.Unpickler", "cloudpickle.load", "cloudpickle.loads", "runpy.run_path", "runpy.run_module"),
+    *(
+        "pickle.Unpickler",
+        "pickle._Unpickler",
+        "cloudpickle.load",
+        "cloudpickle.loads",
+        "runpy.run_path",
+        "runpy.run_module",
+    ),
 }
 UNLESS = {"torch.load": ("weights_only", True), "yaml.load": ("Loader", None)}
 """Calls that need an argument, of this value where it is not None."""
@@ -99,6 +106,7 @@ def test_each_of_them_would_be_found(line: str) -> None:
     "text",
     [
         *("from torch import load\nload(p)", "import torch as t\nt.load(p)", "from pickle import loads as l\nl(b)"),
+        "from pickle import _Unpickler as U\nU(f).load()",
         *("import pickle as p\np.Unpickler(f).load()", "import builtins\nbuiltins.eval(s)", "torch.load(p, **given)"),
         *("yaml.load(t, Loader=yaml.Loader)", "from yaml import Loader\nyaml.load(t, Loader=Loader)"),
         *("AutoModel.from_pretrained(x, trust_remote_code=given)", "import os as o\no.system(s)"),
