@@ -177,3 +177,4 @@ def test_a_recipe_of_a_page_runs(command: str, here: Path, results: Path, monkey
     more = [word for setting in tiny for word in ("--set", setting)] + ["--no-controls", "--out", str(results)]
     group([name, recipe, *words, *more], standalone_mode=False)
     assert (results / recipe / "report.html").exists()
+    assert (results / recipe / "model" / "manifest.json").exists() == (recipe != "compare"), "one model was judged"

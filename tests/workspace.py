@@ -82,7 +82,8 @@ def build(folder: Path) -> Path:
     trained.run_stage("finetune", {"recommender": model, "training": ONE}, **edges, model=out / "model")
     for name in ("e1", "e2"):
         trained.run_stage("evaluate", EVALUATED, **edges, model=out / "model", evaluation=out / name)
-    shutil.copytree(out / "model", out / "model_today")
+    for copy in ("model_today", "semantic_id/model"):
+        shutil.copytree(out / "model", out / copy)
     known = {"dataset": out / "dataset", "codes": out / "codes"}
     trained.run_stage("pretrain", {"training": ONE}, **known, pretrained=out / "pretrained")
     for name in ("dataset", "embeddings", "codes"):

@@ -35,6 +35,8 @@ from pipelines.runner.staging import BUCKET, Staging
 from pipelines.runner.table import table
 from pipelines.runner.terminal import Terminal
 
+MODEL = "model"
+"""Name of the edge, and of the folder, of what the last stage has judged; `recommend` and `serve` take that."""
 PREDICTIONS = "prediction.csv"
 """What `evaluate` says of rows whose labels are hidden, in the form that a challenge takes."""
 # True of every run here, and nothing to act on.
@@ -76,7 +78,7 @@ class LocalRun:
 
     @property
     def folder(self) -> Path:
-        """Where the results go: metrics.json, report.html, prediction.csv, artifacts.json, log.txt."""
+        """Where the results go: model/, metrics.json, report.html, prediction.csv, artifacts.json, log.txt."""
         return self.out / self.name
 
     def run(self) -> None:
@@ -91,6 +93,7 @@ class LocalRun:
         with self._alone(), (self.folder / "log.txt").open("w", encoding="utf-8") as log, interruptible():
             for result in ("metrics.json", "report.html", PREDICTIONS, "artifacts.json"):
                 (self.folder / result).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / MODEL, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix="work-", dir=self.folder) as work, warnings.catch_warnings():
                 for message in KNOWN_WARNINGS:
                     warnings.filterwarnings("ignore", message=message)
@@ -131,6 +134,9 @@ class LocalRun:
         predictions = f"{results['evaluation']}/{PREDICTIONS}" if "evaluation" in results else ""
         if predictions and staging.store.exists(predictions):
             staging.store.get_file(predictions, self.folder / PREDICTIONS)
+        if stages.model:
+            staging.store.get(stages.model, work / MODEL)
+            (work / MODEL).rename(self.folder / MODEL)
         self._show(terminal)
 
     def _show(self, terminal: Terminal) -> None:
@@ -142,6 +148,7 @@ class LocalRun:
             ("report", "report.html"),
             ("metrics", "metrics.json"),
             ("predicted", PREDICTIONS),
+            ("model", MODEL),
             ("addresses", "artifacts.json"),
         ):
             if (self.folder / place).exists():
@@ -168,7 +175,7 @@ class _Stages:
     def __init__(
         self, run: LocalRun, work: Path, environment: Mapping[str, str], staging: Staging, terminal: Terminal
     ) -> None:
-        self.last = ""
+        self.last, self.model = "", ""
         self._run = run
         self._work = work
         self._environment = environment
@@ -195,6 +202,7 @@ class _Stages:
             if handed_on is not None:
                 return handed_on, status.Status.SUCCESS
             self.last = title = titled(self._titles[task["component_name"]], task["arguments"])
+            self.model = getattr(task["arguments"].get(MODEL), "uri", "")
             self._terminal.start(title)
             image = task["executor_spec"].container.image if self._run.containers else None
             key = self._staging.key(task["component_spec"], task["executor_spec"], task["arguments"], image)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from modalrec.errors import ConfigError
+from modalrec.stages.recommend import Server
 from pipelines import session
 from pipelines.runner.compile import COMPILED
 from pipelines.runner.local import LocalRun
@@ -74,3 +75,5 @@ def test_a_run_on_small_sessions(tmp_path: Path) -> None:
     assert metrics["primary_metric"] == metrics["mrr_20"]
     assert metrics["predictions"] > metrics["users"] > 20
     assert (tmp_path / "out" / "session" / "report.html").stat().st_size > 10_000
+    server = Server(tmp_path / "out" / "session" / "model")
+    assert len(server.recommend([["3"]], 3)[0]) == 3, "what was judged is there, without the store"
