@@ -165,7 +165,7 @@ def test_content_is_part_of_what_is_encoded(form: str) -> None:
 def test_refuses_a_catalogue_without_codes_and_lists_longer_than_the_beam(form: str) -> None:
     with pytest.raises(ConfigError, match="give --codes"):
         build(form, ItemSpace(["a"], ["A"]))
-    with pytest.raises(ConfigError, match="beam_size: 5 beams cannot give lists of 6"):
+    with pytest.raises(ConfigError, match="beam_size: 5 beams cannot give lists of 6; ask for 5 items at most"):
         build(form, beam_size=5).recommend([np.array([1], np.int32)], 6, mask_seen=True)
 
 

@@ -198,5 +198,5 @@ def test_says_what_it_lacks() -> None:
         build(item_space())
     with pytest.raises(ConfigError, match="beam_size=10 cannot give candidates=50"):
         resolve(HybridConfig, {"beam_size": 10})
-    with pytest.raises(ConfigError, match=r"hybrid\.candidates: 5 of them cannot give lists of 6"):
+    with pytest.raises(ConfigError, match=r"hybrid\.candidates: 5 of them cannot give lists of 6; ask for fewer items"):
         build(candidates=5).recommend([np.array([1], np.int32)], 6, mask_seen=True)

@@ -137,7 +137,9 @@ class EncoderDecoder(Recommender, Scorer):
         """
         beams = self.config.beam_size
         if k > beams:
-            raise ConfigError(f"encoder_decoder.beam_size: {beams} beams cannot give lists of {k}")
+            raise ConfigError(
+                f"encoder_decoder.beam_size: {beams} beams cannot give lists of {k}; ask for {beams} items at most"
+            )
         trie = self._own_trie()
         seen_BS = seen(trie, histories) if mask_seen else None
         return search(self.form, self.form.encode(histories), trie, k, beams, seen_BS)

@@ -160,7 +160,9 @@ class Hybrid(Recommender):
             ConfigError: `k` is larger than `candidates`.
         """
         if k > self.config.candidates:
-            raise ConfigError(f"hybrid.candidates: {self.config.candidates} of them cannot give lists of {k}")
+            raise ConfigError(
+                f"hybrid.candidates: {self.config.candidates} of them cannot give lists of {k}; ask for fewer items"
+            )
         states_BD, trie = self.encode(histories), self._own_trie()
         seen_BS = seen(trie, histories) if mask_seen else None
         generated = search(self.form, states_BD, trie, self.config.candidates, self.config.beam_size, seen_BS)
