@@ -125,7 +125,7 @@ def test_what_is_pale_or_cut_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "said"), [
     ("ranking", ("Training", "Semantic IDs", "perplexity", "Gallery", "Neighbours", "by text", "by picture")),
-    ("clicks", ("false positives", "share of clicks by probability", "Codes", "perplexity", "by picture", "Training")),
+    ("clicks", ("false positive rate", "share of clicks by", "Codes", "perplexity", "by picture", "Training")),
     ("ratings", ("By the rating that came", "By train rows of the user", "by text", "Training")),
     ("comparison", ("95 % interval", "Holm", "Quality and cost", "head", "torso", "tail", "By histories")),
 ])  # fmt: skip
