@@ -18,6 +18,7 @@ from modalrec.errors import ModalrecError
 from modalrec.stages import STAGES
 from pipelines.__main__ import app as pipelines
 from tests.benchmarks.__main__ import names as measurements
+from tests.benchmarks.__main__ import parse
 from tests.conftest import ROOT
 
 UsageError: Any = typer.BadParameter.__base__
@@ -172,12 +173,17 @@ def _pipelines(words: list[str], whole: bool, cluster: bool) -> str:
 
 
 def _benchmarks(module: str, words: list[str]) -> str:
-    named = [module] if module else [word for word in words if word in measurements()]
     if module and module not in measurements():
         return f"no measurement {module}"
-    sources = ["__main__", *named] if not module else named
-    text = "".join((ROOT / "tests" / "benchmarks" / f"{name}.py").read_text() for name in sources)
-    unknown = [word for word in words if word.startswith("--") and f'"{word}"' not in text]
-    if not module and words and not named:
-        unknown += words
-    return f"{', '.join(sources)}: no {' '.join(unknown)}" if unknown else ""
+    named, options = [module], words
+    if not module:
+        shown = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(shown):
+                given, options = parse(words)
+        except SystemExit:
+            return shown.getvalue()
+        named = given.names
+    text = "".join((ROOT / "tests" / "benchmarks" / f"{name}.py").read_text() for name in named)
+    unknown = [word for word in options if word.startswith("--") and f'"{word}"' not in text]
+    return f"{', '.join(named)}: no {' '.join(unknown)}" if unknown else ""

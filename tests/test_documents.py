@@ -47,6 +47,8 @@ def test_commands(page: Path, tmp_path: Path) -> None:
         ("make demo DATUM=x", "DATUM"),
         ("make demo RECIPE=sesion DATA=DIR", "did you mean session"),
         ("make bench ARGS=rankin", "rankin"),
+        ('make bench ARGS="ranking --second 5"', "--second"),
+        ("make bench ARGS=--seconds", "one measurement"),
         (".venv/bin/modalrec quantise --codes out/codes", "quantise"),
         (".venv/bin/modalrec quantize --embedings DIR --codes DIR", "--embedings"),
         (".venv/bin/modalrec quantize --embeddings DIR", "codes"),

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def codes() -> None:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] = ()) -> None:
     """Prints both."""
     torch.set_num_threads(1)
     codes()

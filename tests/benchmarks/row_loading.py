@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ SIZES = (1_000_000, 3_000_000, 12_000_000)
 USER_COUNT, ITEM_COUNT, HISTORY, MEAN, BATCH, GROUP = 1_000_000, 91_717, 64, 22, 1024, 50_000
 
 
-def main() -> None:
+def main(argv: Sequence[str] = ()) -> None:
     """Prints a row for each size."""
     print("| rows | read, rows a CPU-second | batches, rows a CPU-second | most memory of its own, MiB (before) |")
     print("|---|---|---|---|")
