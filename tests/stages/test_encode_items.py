@@ -213,6 +213,8 @@ def test_tables_of_users_that_are_none(edges: dict[str, Path], tmp_path: Path) -
     (tmp_path / "users.csv").write_text("user,history\n")
     with pytest.raises(DataError, match="is no parquet file"):
         recommend_users(server, tmp_path / "users.csv", tmp_path / "lists.parquet", 3, True, QUIET)
+    with pytest.raises(DataError, match="no such file; give a parquet file with the columns user and history"):
+        recommend_users(server, tmp_path / "nobody.parquet", tmp_path / "lists.parquet", 3, True, QUIET)
     with pytest.raises(DataError, match=r"history 1 \('gone'\): the model has none of its items"):
         server.recommend([["gone"]], 3)
     assert not (tmp_path / "lists.parquet").exists()

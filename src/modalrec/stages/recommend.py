@@ -123,6 +123,8 @@ def recommend_users(server: Server, users: Path, out: Path, k: int, mask_seen: b
 
 
 def _batches(path: Path, run: Run) -> Iterator[tuple[list[str], list[list[str]]]]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give a parquet file with the columns user and history")
     try:
         file = pq.ParquetFile(path)
     except UNREADABLE as error:
