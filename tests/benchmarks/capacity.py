@@ -36,6 +36,8 @@ PICTURE = 1 / 60
 """EfficientNet-Lite0 on pictures of 256 px, as `tests/benchmarks/encoding.py` measures it."""
 MANY_ITEMS = (70_000, 110_000)
 """More than a quantizer starts from, and than some batches of a stage that takes them one after the other."""
+NARROW, MOST_ITEMS = 32, (100_000, 400_000)
+"""Vectors so short, and so many of them, that what a quantizer starts from is not what it holds at most."""
 GPU_FLOPS = 30e12
 """What an L4 sustains in bfloat16 where it is fed well: a quarter of its data sheet's 121e12. Assumed, not measured."""
 WORDS = ("red", "steel", "kettle", "quiet", "motor", "garden", "light", "paper", "travel", "cup", "for", "with", "and")
@@ -54,7 +56,7 @@ class Costs:
         trained: Learning from an event in an epoch of the recommender.
         ranked: Scoring an item for a user.
         flops: Floating-point operations of a core, in a second of a matrix product.
-        process: Bytes that a process holds whatever the size.
+        process: Bytes that a process holds whatever the size, what a quantizer starts from among them.
         fuse_bytes: Bytes of memory for an item while its vectors are joined.
         quantize_bytes: Bytes of memory for an item while the quantizer learns.
     """
@@ -173,7 +175,9 @@ def measured() -> Costs:
     items, events, users = (large.items - small.items), (large.events - small.events), (large.users - small.users)
     pairs = large.users * large.items - small.users * small.items
     assert users > 0
-    fused, learnt = held("fuse"), held("quantize")
+    fused = held("fuse", (TEXT_WIDTH, PICTURE_WIDTH), MANY_ITEMS)
+    learnt = held("quantize", (TEXT_WIDTH + PICTURE_WIDTH,), MANY_ITEMS)
+    quantized = held("quantize", (NARROW,), MOST_ITEMS)
     found = Costs(
         event=per["ingest"] / events,
         text=per["embed_text"] / items,
@@ -183,9 +187,9 @@ def measured() -> Costs:
         trained=per["finetune"] / (events * Chain.epochs),
         ranked=per["evaluate"] / pairs,
         flops=core_flops(),
-        process=fused.process,
+        process=max(fused.process, learnt.process),
         fuse_bytes=fused.each,
-        quantize_bytes=learnt.each,
+        quantize_bytes=quantized.each,
     )
     return Costs(**{name: float(f"{value:.3g}") for name, value in vars(found).items()})
 
@@ -198,13 +202,12 @@ class Held(NamedTuple):
     seconds: float
 
 
-def held(stage: str) -> Held:
-    """Of processes of the stage, with many items; the quantizer learns for one epoch."""
+def held(stage: str, widths: Sequence[int], counts: tuple[int, int]) -> Held:
+    """Of processes of the stage, with so many items and vectors so long; the quantizer learns for one epoch."""
     edges = ("embeddings",) if stage == "quantize" else ("text_embeddings", "image_embeddings")
-    widths = (TEXT_WIDTH + PICTURE_WIDTH,) if stage == "quantize" else (TEXT_WIDTH, PICTURE_WIDTH)
     output, options = ("codes", ["--set=training.epochs=1"]) if stage == "quantize" else ("embeddings", [])
     peaks, seconds = [], []
-    for items in MANY_ITEMS:
+    for items in counts:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             for edge, width in zip(edges, widths, strict=True):
@@ -222,9 +225,9 @@ def held(stage: str) -> Held:
                 raise RuntimeError(f"{stage} of {items} items failed")
             peaks.append(peak)
             seconds.append(usage.ru_utime + usage.ru_stime)
-    more = MANY_ITEMS[1] - MANY_ITEMS[0]
+    more = counts[1] - counts[0]
     each = max(peaks[1] - peaks[0], 0.0) / more
-    return Held(peaks[0] - each * MANY_ITEMS[0], each, (seconds[1] - seconds[0]) / more)
+    return Held(peaks[0] - each * counts[0], each, (seconds[1] - seconds[0]) / more)
 
 
 def own_memory(pid: int) -> float:
