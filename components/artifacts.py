@@ -18,14 +18,14 @@ class ModalrecDataset(dsl.Artifact):
 
 
 class ModalrecEmbeddings(dsl.Artifact):
-    """One vector per item."""
+    """One vector per item, or a list of vectors."""
 
     schema_title = "system.ModalrecEmbeddings"
     schema_version = "0.1.0"
 
 
 class ModalrecCodes(dsl.Artifact):
-    """One semantic ID per item, and the quantizer that made them."""
+    """One semantic ID or several named groups of codes per item, and the quantizers that made them."""
 
     schema_title = "system.ModalrecCodes"
     schema_version = "0.1.0"
@@ -39,7 +39,7 @@ class ModalrecModel(dsl.Artifact):
 
 
 class ModalrecEvaluation(dsl.Artifact):
-    """Metrics, ranks per user, top-k lists and the report."""
+    """Metrics, ranks per user and top-k lists (or predictions of labelled rows), and the report."""
 
     schema_title = "system.ModalrecEvaluation"
     schema_version = "0.1.0"

@@ -37,7 +37,7 @@ def configure(preset: str, settings: dict, controls: bool, stages: list) -> Name
     A stage whose configuration did not change keeps its place in the cache.
 
     Args:
-        preset: Name of a set of settings: tiny, laptop or gpu.
+        preset: Name of a set of settings, such as laptop; a+b is two of them, b over a.
         settings: Settings over the preset's, as JSON: {"quantize": {"training": {"epochs": 50}}}.
         controls: Derive configurations for the control runs too.
         stages: The stages of the pipeline; all where the list is empty.

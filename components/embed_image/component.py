@@ -22,7 +22,7 @@ def embed_image(
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
         part: Number of the part of the items that is encoded, from 0.
-        image_embeddings: One vector per item; an item without a picture is marked so.
+        image_embeddings: One vector per item, or a list of vectors; an item without a picture is marked so.
         metrics: How many items have a picture.
     """
     from components.execute import execute

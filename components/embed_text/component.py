@@ -22,7 +22,7 @@ def embed_text(
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
         part: Number of the part of the items that is encoded, from 0.
-        text_embeddings: One vector per item; an item without text is marked so.
+        text_embeddings: One vector per item, or a list of vectors; an item without text is marked so.
         metrics: How many items have a text.
     """
     from components.execute import execute

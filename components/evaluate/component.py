@@ -29,19 +29,19 @@ def evaluate(
     without_codes: Input[ModalrecModel] = None,
     without_content: Input[ModalrecModel] = None,
 ) -> None:
-    """Rank the whole catalogue for every test user, beside baselines, and write the report.
+    """Rank the whole catalogue for every test user, or predict every test row, beside baselines; write the report.
 
     Args:
         dataset: The histories and their test targets.
         model: The model to judge.
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
-        evaluation: Metrics, ranks per user, top-k lists and the report.
+        evaluation: Metrics, ranks per user and top-k lists (or predictions of rows), and the report.
         metrics: Metrics of the model, the controls and the baselines.
         report: The report as one HTML file.
         summary: The report in short.
         roc: The receiver operating characteristic of a model of clicks; empty for others.
-        codes: The items' semantic IDs, for the report.
+        codes: The items' semantic IDs or code groups, for the report.
         embeddings: The items' vectors, for the baselines of content.
         text_embeddings: The vectors of the items' texts, for the same where `embeddings` is not given.
         image_embeddings: The vectors of the items' pictures, likewise.

@@ -1,4 +1,4 @@
-"""`finetune`: a recommender from histories as they are."""
+"""`finetune`: a recommender from histories as they are, or from labelled rows."""
 
 from kfp.dsl import Input, Metrics, Output
 
@@ -19,7 +19,7 @@ def finetune(
     image_embeddings: Input[ModalrecEmbeddings] = None,
     pretrained: Input[ModalrecModel] = None,
 ) -> None:
-    """Train a recommender on histories as they are.
+    """Train a recommender on histories as they are, or on labelled rows.
 
     Args:
         dataset: The histories.
@@ -27,11 +27,11 @@ def finetune(
         seed: Seed of all random draws.
         model: The model, with all it needs to serve.
         metrics: Losses and validation metrics of the kept epoch.
-        codes: The items' semantic IDs, for models that use them.
+        codes: The items' semantic IDs or code groups, for models that use them.
         embeddings: The items' vectors, for models that use them.
         text_embeddings: The vectors of the items' texts, for models that tell modalities apart.
         image_embeddings: The vectors of the items' pictures, for the same.
-        pretrained: The model to start from; a fresh one where it is left out.
+        pretrained: The model to start from; without it training starts from random weights.
     """
     from components.execute import execute
 

@@ -1,4 +1,4 @@
-"""`quantize`: vectors into semantic IDs."""
+"""`quantize`: vectors into semantic IDs or code groups."""
 
 from kfp.dsl import Input, Metrics, Output
 
@@ -18,17 +18,18 @@ def quantize(
     dataset: Input[ModalrecDataset] = None,
     codebook: Input[ModalrecCodes] = None,
 ) -> None:
-    """Turn vectors into semantic IDs.
+    """Turn vectors into semantic IDs, or into named groups of codes.
 
     Args:
         config: Configuration of the stage, as JSON.
         seed: Seed of all random draws.
-        codes: One semantic ID per item, and the quantizer.
+        codes: One semantic ID or several groups of codes per item, and the quantizers.
         metrics: Use of the codes, collisions and reconstruction error.
         embeddings: One fused vector per item.
         text_embeddings: Vectors of the texts, for one tower per modality.
         image_embeddings: Vectors of the pictures, for one tower per modality.
-        dataset: The histories, for a quantizer that aligns with collaborative vectors; only train events are read.
+        dataset: The histories, for a quantizer that aligns with collaborative vectors or learns from train items alone;
+            only train events are read.
         codebook: Codes of other items, whose quantizer codes these; nothing is trained then.
     """
     from components.execute import execute

@@ -1,1 +1,1 @@
-"""The component `configure`."""
+"""The component `summarize`."""

@@ -43,10 +43,10 @@ def tune(
         gpu_memory: Main memory of a trial.
         metrics: The best trial's metrics, and how many trials there were.
         report: History, importances and all trials as one HTML file.
-        codes: The items' semantic IDs, for models that use them.
+        codes: The items' semantic IDs or code groups, for models that use them.
         embeddings: The items' vectors, for models that use them.
-        text_embeddings: The items' texts as vectors, for models that use them.
-        image_embeddings: The items' pictures as vectors, for models that use them.
+        text_embeddings: The vectors of the items' texts, for models that tell modalities apart.
+        image_embeddings: The vectors of the items' pictures, for the same.
         pretrained: The model that every trial starts from.
 
     Returns:

@@ -57,8 +57,8 @@ def titled(title: str, arguments: Mapping[str, Any]) -> str:
 def passed(component_spec: Any, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """The outputs of a step that has nothing to do here; None where it has.
 
-    That are the step that tells how the others ended, which a run here says itself, and the one that joins parts where
-    there is one, which is the whole.
+    These are the step that tells how the others ended, which a run here tells by itself, and the one that joins parts,
+    where there is a single part, which is the whole.
     """
     kinds = pipeline_spec_pb2.ParameterType
     inputs, empty = component_spec.input_definitions, nothing(component_spec.output_definitions)

@@ -49,6 +49,9 @@ class Store:
         connect_seconds: Longest wait for a connection.
         read_seconds: Longest silence of the service within one request, or time in which it only drips.
         backoff_seconds: About the first pause before another attempt; they double.
+
+    Raises:
+        ConfigError: The endpoint is no such address.
     """
 
     def __init__(

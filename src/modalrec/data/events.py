@@ -72,7 +72,11 @@ class Events:
         return replace(self, **changed)
 
     def labelled(self, at_least: float) -> "Events":
-        """With labels made of ratings: 1 from `at_least` on, 0 below, hidden where there is no rating."""
+        """With labels made of ratings: 1 from `at_least` on, 0 below, hidden where there is no rating.
+
+        Raises:
+            ValueError: The events have no ratings.
+        """
         if self.ratings is None:
             raise ValueError("labels are made of ratings")
         labels = (self.ratings >= at_least).astype(np.int8)
@@ -129,6 +133,9 @@ class Events:
 
         Returns:
             The events with sessions as users, and the user of every session [S].
+
+        Raises:
+            ValueError: The events have no times.
         """
         if self.timestamps is None:
             raise ValueError("sessions are cut by time")
@@ -137,7 +144,11 @@ class Events:
         return replace(self, users=(np.cumsum(new) - 1).astype(np.int32)), self.users[new]
 
     def by_start(self) -> NDArray[np.int64]:
-        """The order [E] in which users follow each other by the time of their first event."""
+        """The order [E] in which users follow each other by the time of their first event.
+
+        Raises:
+            ValueError: The events have no times.
+        """
         if self.timestamps is None:
             raise ValueError("the start of a user is a time")
         starts = self.starts()

@@ -54,7 +54,7 @@ class Sequences:
         offsets: [U + 1]; user u owns events `offsets[u]:offsets[u + 1]`.
         split: [E] TRAIN, VALID or TEST of every event.
         n_items: Size of the catalogue.
-        split_name: leave_one_out, cold_items, temporal, sessions, or sessions_<name> of a further test set.
+        split_name: Name of the split, such as leave_one_out; sessions_<name> is that of a further test set.
         starts: [U] time of every user's first event in seconds, or None where only the order is known.
     """
 

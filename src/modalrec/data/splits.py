@@ -2,7 +2,8 @@
 
 Splits are columns of the dataset. In `leave_one_out` and `temporal` a target is a user's last event of a part, its
 history all events before it; so it is in `cold_items`, where some items have no train event. In `sessions` (see
-`session_splits`) every event of a session but the first is a target.
+`session_splits`) every event of a session but the first is a target. In `random`, `folds` and `new_items`, which look
+at no time, and in `given`, which takes over the source's own parts, every labelled row is one.
 """
 
 import numpy as np

@@ -16,7 +16,15 @@ length, and bounded memory."""
 
 
 def load_texts(dataset: Path, max_sentences: int = 1) -> Iterator[tuple[NDArray[np.int32], list[str]]]:
-    """Yields the texts of a dataset, or their first sentences, in the order of the items: item indices and texts."""
+    """Yields the texts of a dataset, or their first sentences, item by item; items without any are left out.
+
+    Args:
+        dataset: The artifact's folder.
+        max_sentences: 1 takes a text whole; more give so many of its first sentences, each as a text of its own.
+
+    Yields:
+        Item indices [n], ascending, and their n texts; an item's index stands once for each of its sentences.
+    """
     rows: list[int] = []
     texts: list[str] = []
     first = characters = 0

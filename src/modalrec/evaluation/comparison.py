@@ -31,7 +31,7 @@ class Difference:
     Attributes:
         value: The difference of the two means.
         interval: Its 95 % interval over users.
-        p: That chance alone makes a difference as large, corrected for all that are compared.
+        p: The probability that chance alone makes a difference as large, corrected for all that are compared.
     """
 
     value: float

@@ -37,7 +37,11 @@ def measure(
 
 
 def gains_at(ranking: Ranking, k: int, ties: TieMode = "conservative") -> dict[str, NDArray[np.float64]]:
-    """Every target's own recall, ndcg and mrr at a cut-off: three arrays [U]."""
+    """Every target's own recall, ndcg and mrr at a cut-off: three arrays [U].
+
+    Raises:
+        ValueError: The cut-off exceeds the length of the kept lists.
+    """
     if k > ranking.top.items.shape[1]:
         raise ValueError(f"cut-off {k} exceeds the lists of {ranking.top.items.shape[1]} items that were kept")
     return _gains(ranking.ranks(ties), k)

@@ -70,7 +70,8 @@ def evaluate_rows(
 
     Raises:
         ConfigError: An edge is not for models of rows, or an ablation is not what its edge says.
-        DataError: No row can be measured or predicted, or the numbers of hidden rows are no numbering.
+        DataError: No row can be measured or predicted, or the numbers of hidden rows are not consecutive.
+        TrainingError: A prediction is not finite.
     """
     _check(models)
     settings = resolve(RowsConfig, manifests[HEADLINE].config.get("rows") or {})

@@ -25,7 +25,7 @@ def import_lists(
 ) -> dict[str, float]:  # fmt: skip
     """Makes an Embeddings artifact in list form of a pickle, see `modalrec.data.pickles.read_vector_lists`.
 
-    Args: see `modalrec.stages.exchange.import_embeddings`.
+    The arguments are those of `modalrec.stages.exchange.import_embeddings`.
 
     Returns:
         items, present, missing, vectors and dimension.

@@ -18,7 +18,7 @@ RIDGE = 0.01
 
 
 def measure(fuser: TrainedFuser, modalities: Modalities, shares: Shares) -> dict[str, float]:
-    """Retrieval between modalities and explained variance, on held-out items that have all modalities.
+    """Retrieval between modalities and explained variance, on test items that have all modalities.
 
     Returns:
         `items_retrieval`, among how many items each is sought; then for every ordered pair such as `text_to_image`
@@ -26,7 +26,7 @@ def measure(fuser: TrainedFuser, modalities: Modalities, shares: Shares) -> dict
         space. The same with the prefix `raw_`, by cosine of the vectors as they came, where lengths agree; and with
         `procrustes_`, by orthogonal Procrustes between the centred vectors, fitted on the items that the fuser learnt
         from: what can be had without training. See `explained_variance` for the rest. Nothing where fewer than two
-        held-out items have all.
+        test items have all.
     """
     names = list(modalities.vectors)
     whole = np.logical_and.reduce(list(modalities.present.values()))

@@ -33,7 +33,7 @@ def configure(
     and so on (`RowModel.ablations`).
 
     Args:
-        preset: The preset to start from: tiny, laptop or gpu.
+        preset: The preset to start from, such as laptop; a+b is two of them, b over a.
         settings: What differs from it, nested (`{"quantize": {"training": {"epochs": 5}}}`) or with dotted keys
             (`{"quantize.training.epochs": 5}`), or mixed.
         controls: Train the control runs.

@@ -54,14 +54,14 @@ def evaluate(
 ) -> dict[str, float]:
     """Ranks the whole catalogue for every test user, beside baselines and controls, and writes the report.
 
-    A model of labelled rows is measured by what it says of the test rows instead, see `_evaluate_rows`.
+    A model of labelled rows is measured by its predictions of the test rows instead, see `_evaluate_rows`.
 
     Args:
         dataset: The dataset.
         model: The headline model.
         evaluation: Where to write `metrics.json`, `ranks/*.parquet`, `top_k/*.parquet`, `report.html` and
             `summary.md`.
-        codes: Semantic IDs, for the report.
+        codes: Semantic IDs or code groups, for the report.
         embeddings: Items' vectors, for the baselines of content.
         text_embeddings: Vectors of the items' texts, for the same where `embeddings` is not given.
         image_embeddings: Vectors of the items' pictures, likewise.
@@ -82,7 +82,7 @@ def evaluate(
         ConfigError: A model was trained on another split or other parts of it, the cut-offs exceed the lists, or a test
             set is none of the split's.
         ArtifactError: An input is damaged, or was made from another dataset.
-        TrainingError: Scores are NaN or saturated.
+        TrainingError: Scores are NaN or saturated, or a prediction is not finite.
     """
     given = {"dataset": dataset, "model": model, "codes": codes, "embeddings": embeddings}
     given |= {"text_embeddings": text_embeddings, "image_embeddings": image_embeddings}

@@ -1,4 +1,4 @@
-"""The stage `finetune`: train a recommender on histories as they are, from pre-trained weights or from random ones."""
+"""The stage `finetune`: train on histories as they are or on labelled rows, from pre-trained weights or random ones."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ def finetune(
     config: TrainConfig,
     run: Run,
 ) -> dict[str, float]:
-    """Trains on histories as they are and keeps the weights of the best epoch on the validation part.
+    """Trains on histories as they are, or on labelled rows; keeps the weights of the best epoch on the validation part.
 
     Args:
         dataset: The dataset.
         model: Where to write the model.
-        codes: Semantic IDs, for models that need them.
+        codes: Semantic IDs or code groups, for models that need them.
         embeddings: Items' vectors, for models that need them.
         text_embeddings: Vectors of the items' texts, for models that tell modalities apart.
         image_embeddings: Vectors of the items' pictures, for the same.
@@ -36,6 +36,10 @@ def finetune(
 
     Returns:
         Epochs, the best one, its validation metrics, the number of parameters.
+
+    Raises:
+        ConfigError, DataError, ArtifactError: As of `modalrec.stages.train.train`.
+        TrainingError: The training diverged, or memory does not suffice.
     """
     given = {
         "dataset": dataset,

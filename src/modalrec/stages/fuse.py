@@ -31,7 +31,7 @@ class FuserTraining(TrainingConfig):
         epochs: 60, some seconds for a small catalogue; early stopping often needs fewer.
         batch_size: 256: an item is told from 255 others.
         warmup_steps: 20, since the projections are set before and Adam's first steps are its largest.
-        patience: 10 epochs without a better objective on held-out items.
+        patience: 10 epochs without a better objective on the validation items.
     """
 
     epochs: int = Field(60, ge=0)
@@ -95,8 +95,8 @@ def fuse(
 
     Returns:
         items, present, missing, dimension, and the number of items per combination of modalities, such as
-        `items_text_image` and `items_none`. Of a trained fuser also epochs, how many items it learnt from, and on
-        held-out items retrieval between modalities before and after, and what the fused vector explains of each; see
+        `items_text_image` and `items_none`. Of a trained fuser also epochs, how many items it learnt from, and on the
+        test items retrieval between modalities before and after, and what the fused vector explains of each; see
         `measure`.
 
     Raises:

@@ -36,6 +36,7 @@ def ingest(source: Path, dataset: Path, *, config: Config, run: Run) -> dict[str
     Raises:
         ConfigError: A setting asks for what the data does not have, such as times.
         DataError: The data is malformed, or nothing is left of it.
+        UpstreamError: Pictures are to be downloaded and no host answers, or what reads a rar is not installed.
     """
     reader, config = open_source(source, config)
     with ExitStack() as stack:

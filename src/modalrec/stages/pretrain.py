@@ -33,6 +33,10 @@ def pretrain(
 
     Returns:
         Epochs, the best one, its validation metrics, the number of parameters.
+
+    Raises:
+        ConfigError, DataError, ArtifactError: As of `modalrec.stages.train.train`.
+        TrainingError: The training diverged, or memory does not suffice.
     """
     given = {
         "dataset": dataset,

@@ -44,7 +44,7 @@ class QuantizerTraining(TrainingConfig):
         learning_rate: 1e-3, as in LC-Rec and LIGER.
         weight_decay: 1e-4, as in LC-Rec: codes should not shrink.
         warmup_steps: 20, since k-means has set the codes and Adam's first steps are its largest.
-        patience: 10 epochs without a better reconstruction of held-out items.
+        patience: 10 epochs without a better reconstruction of items that are not learnt from.
     """
 
     epochs: int = Field(50, ge=0)
@@ -110,7 +110,7 @@ def quantize(
     behind the items that really have these codes.
 
     Args:
-        codes: Where to write semantic IDs and quantizer.
+        codes: Where to write semantic IDs or code groups, and the quantizers.
         embeddings: One vector per item, for fused towers.
         text_embeddings: One vector per item, for one tower per modality.
         image_embeddings: One vector per item, for one tower per modality.

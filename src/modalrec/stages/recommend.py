@@ -52,6 +52,7 @@ class Server:
 
     Raises:
         ArtifactError: The folder is no model, or is damaged.
+        ConfigError: It is a model of rows, which ranks no catalogue.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:

@@ -49,6 +49,7 @@ def train(
         DataError: The split has nothing to train on.
         ArtifactError: The codes are not of this dataset's items, or the start was trained with codes or vectors of
             another meaning, or on events that this dataset tests.
+        TrainingError: The training diverged, or memory does not suffice.
     """
     torch.manual_seed(run.seed)
     folders = {edge: place for edge, place in given.items() if place is not None}
