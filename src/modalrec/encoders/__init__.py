@@ -48,7 +48,7 @@ class Encoder(ABC):
 
     @classmethod
     def check(cls, config: Any, modality: str) -> None:
-        """Refuses settings that cannot encode a modality, before anything is loaded; others than the encoder's own.
+        """Refuses settings that cannot encode a modality, and a modality that is none of the encoder's; loads nothing.
 
         Raises:
             ValueError: Says which setting, and what to set instead.
@@ -90,7 +90,7 @@ class Encoder(ABC):
         )
 
     def states(self, contents: list[Any], below: int) -> list[Tensor]:
-        """What so many of its layers make of texts or pictures, for `LastLayers` of the others."""
+        """The tokens [T, D] of each text or picture after its first `below` layers, for `LastLayers` of the others."""
         raise TypeError(f"{type(self).__name__} has no layers apart")
 
 

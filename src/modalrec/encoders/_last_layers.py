@@ -73,7 +73,7 @@ class LastLayers(nn.Module):
 
 @torch.inference_mode()
 def states_of_texts(model: Any, rows: Sequence[list[int]], padding: int, device: str, below: int) -> list[Tensor]:
-    """The tokens [T, D] of each text behind so many layers, in half precision."""
+    """The tokens [T, D] of each text after the first `below` layers, in half precision."""
     found: list[Tensor] = []
     for begin in range(0, len(rows), PASS):
         tokens = [torch.tensor(row or [padding]) for row in rows[begin : begin + PASS]]
@@ -87,6 +87,6 @@ def states_of_texts(model: Any, rows: Sequence[list[int]], padding: int, device:
 
 @torch.inference_mode()
 def states_of_pictures(model: Any, pixels: Tensor, below: int) -> list[Tensor]:
-    """The patches [T, D] of each picture behind so many layers, in half precision."""
+    """The patches [T, D] of each picture after the first `below` layers, in half precision."""
     states_BTD = model(pixel_values=pixels, output_hidden_states=True).hidden_states[below].half().cpu()
     return [states_TD.clone() for states_TD in states_BTD]

@@ -25,7 +25,7 @@ from modalrec.errors import UpstreamError
 T = TypeVar("T")
 NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 ATTEMPTS_AT_DAMAGE = 2
-"""A damaged answer is paid for, so that few are bought."""
+"""A damaged answer is paid for all the same, so few are bought."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 
 

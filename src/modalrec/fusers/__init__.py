@@ -42,7 +42,13 @@ class Fuser(ABC):
 
     @abstractmethod
     def __init__(self, config: Any, dimensions: Mapping[str, int], seed: int) -> None:
-        """Prepares for modalities of the given lengths, for example `{"text": 384, "image": 1280}`."""
+        """Prepares for modalities of the given lengths.
+
+        Args:
+            config: An instance of `Config`.
+            dimensions: From modality to the length of its vectors, for example `{"text": 384, "image": 1280}`.
+            seed: Of whatever is drawn here.
+        """
 
     @abstractmethod
     def fuse(

@@ -45,8 +45,8 @@ class AutoencoderConfig(Config):
         components: Principal components that the networks see (256 hold 85 to 98 % of the variance of EfficientNet
             and MiniLM vectors, and a step on vectors of 1,664 takes half the time); null gives them the vectors
             themselves, as all publications do.
-        linear: A linear map beside the perceptrons, which publications do not have; with components it starts as their
-            projection.
+        linear: A linear map beside the perceptrons (UniGenRec has a linear residual; TIGER, LC-Rec and LETTER have
+            none); with components it starts as their projection.
         norm: LayerNorm in the hidden layers (UniGenRec has it, TIGER and LC-Rec do not).
         dropout: In the hidden layers (UniGenRec .1, TIGER and LC-Rec 0).
         precision: Of products in training: bfloat16 takes about half the time where the processor has such products

@@ -6,7 +6,7 @@ that the products of the slices' variances are even. Then (section 3.1) two step
 fixed R, and R for fixed codes, which is the Procrustes problem: R = V U^T where X^T Y = U S V^T, for vectors X and
 reconstructions Y.
 
-Published settings: RPG (Hou et al., 2025, arXiv 2506.05781) takes 16 to 64 slices of 256; 8 of 256 in the paper.
+Published settings: RPG (Hou et al., 2025, arXiv 2506.05781) takes 16 to 64 slices of 256, OPQ's own paper 8 of 256.
 """
 
 from typing import Literal

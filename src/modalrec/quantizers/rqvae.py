@@ -15,7 +15,7 @@ projection onto the leading components: training begins where residual k-means e
 3 x 64 codes, 50 epochs) that leaves .63 of the variance where the form of the paper leaves .86 (.72 after 300 epochs),
 and 10 collisions instead of 187; on other films .85 instead of .87 (after 300 epochs).
 
-The published settings, but for the linear map that the networks here always have:
+The published settings; all but UniGenRec, which has a linear residual, go with linear=false:
 
     TIGER      components=null hidden=[512,256,128] width=32; batch_size 1024, 20,000 epochs
     LC-Rec     components=null hidden=[2048,1024,512,256,128,64] levels=4 sinkhorn=0.003; batch_size 1024

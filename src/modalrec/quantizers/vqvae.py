@@ -35,7 +35,7 @@ class VQVAEConfig(CodebookConfig):
         width: Length of a slot, W (the paper's 64).
         shared: One codebook for all slots instead of one for each.
         penalty: Penalties are sums over the hidden vector's numbers (van den Oord et al.) or means (MMCTR).
-        codebook_weight: Of the codes' penalty (MMCTR .5); AdamW does not see it but for the commitment beside it.
+        codebook_weight: Of the codes' penalty (MMCTR .5); AdamW's steps hardly depend on a gradient's scale.
     """
 
     name: Literal["vqvae"] = "vqvae"
@@ -63,7 +63,7 @@ class VQVAE(Autoencoder):
 
     @property
     def shares_codebook(self) -> bool:
-        """As set."""
+        """Whether `shared` is set."""
         return self.config.shared
 
     def fit_codes(self, hidden_NW: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Recommenders: models trained on histories or on labelled rows. One file is one model.
 
-A `Recommender` learns from histories and ranks the catalogue; a `RowModel` (`recommenders._row_model`) learns from rows
-with a label and says a number of each.
+A `Recommender` learns from histories and ranks the catalogue; a `RowModel` (`recommenders._rows`) learns from rows
+with a label and predicts a number for each.
 """
 
 import json

@@ -18,7 +18,7 @@ def start_table(table: nn.Embedding) -> None:
 
 
 def layers(inputs: int, widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with ReLU: weights N(0, 2 / (in + out)), biases N(0, 1 / out), as published."""
+    """Linear layers with ReLU, and dropout if any: weights N(0, 2 / (in + out)), biases N(0, 1 / out), as published."""
     found: list[nn.Module] = []
     for width in widths:
         layer = nn.Linear(inputs, width)
@@ -34,7 +34,7 @@ class Modality(nn.Module):
 
     An item without any has a learnt vector.
 
-    A trained model keeps the projections, [N, D], in place of the vectors: it serves without them.
+    A saved model has the projections, [N, D], in place of the vectors: it serves without them.
 
     Args:
         lists: Every item's vectors; several are averaged.
@@ -84,7 +84,7 @@ class Modality(nn.Module):
         self.encoder, self._states = encoder, states
 
     def forward(self, items_U: Tensor) -> Tensor:
-        """[U, D]."""
+        """Vectors [U, D] of items: projected, or the learnt one where an item has no content."""
         if not len(self.vectors):
             return self.projected[items_U]
         found_UD = self.projector(self.vectors[items_U] if self.encoder is None else self.encoded(items_U))
@@ -102,7 +102,7 @@ class Modality(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Projects every item once; what it takes to do so again goes."""
+        """Projects every item once, for the saved model; trained last layers and what they read are let go of."""
         if not len(self.vectors):
             return
         places = torch.arange(len(self.present), device=self.present.device)

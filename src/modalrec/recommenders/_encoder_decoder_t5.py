@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# B histories, S tokens of a history, Q queries, K keys, D width, H heads, E width of a head, W beams, t codes so far.
+# B histories, S tokens of a history, Q queries, K keys, D width, H heads, E width of a head, W beams, t codes so far,
+# I = H E width of all heads, Y keys and values of all layers.
 
 BUCKETS, FURTHEST = 32, 128
 """Of relative positions: distances from FURTHEST on share a bucket, and beyond a few, neighbours do."""

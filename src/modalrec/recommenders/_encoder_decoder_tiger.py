@@ -22,7 +22,8 @@ from modalrec.recommenders._encoder_decoder_t5 import Decoder, Encoder, Size
 from modalrec.recommenders._transformer import TransformerConfig
 from modalrec.training.windows import PAD, pad
 
-# B histories, T items of a history, S its tokens, L levels, V codes of a level, D width, W prefixes.
+# B histories, T items of a history, S its tokens, L levels, V codes of a level, D width, W prefixes, t codes so far,
+# H heads, E width of a head, I = H E, Y keys and values of all layers.
 
 SPREAD = 2_654_435_761
 """Of Knuth's multiplicative hash: neighbouring numbers get tokens far apart."""
@@ -32,7 +33,7 @@ class T5Config(Config):
     """What the T5 form has besides the fields that both forms share.
 
     Attributes:
-        decoder_layers: Of the decoder; 0 for as many as the encoder has.
+        decoder_layers: Layers of the decoder; 0 for as many as the encoder has.
         head_width: Of each attention head, whatever the states' width.
         separator: A learnt token after the codes of every item.
         item_positions: A learnt vector for each item's place, counted from the latest, added to its tokens.

@@ -29,7 +29,7 @@ if compiled.AVAILABLE:
     def _sum_rows(
         _context: Any, table_KG: Any, rows_L: Any, out_SG: Any, place: Any
     ) -> Any:  # pragma: no cover  (runs in the compiler)
-        """Writes the sum of a table's rows to the LANES floats that are `place` floats after the begin of `out_SG`."""
+        """Writes the sum of a table's rows to the LANES floats that are `place` floats after the start of `out_SG`."""
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             table, rows, out = (

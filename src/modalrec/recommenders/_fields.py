@@ -1,4 +1,4 @@
-"""Fields as vectors: one embedding a category, the mean of a bag, the mean of an item's codes, a line for a number."""
+"""Fields as vectors: an embedding of a category, means of a bag and of an item's codes, a linear map of a number."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -15,7 +15,7 @@ from modalrec.errors import ConfigError
 from modalrec.recommenders._pooling import mean_of_codes
 from modalrec.recommenders._row_space import ID, RowSpace
 
-# U items, B rows, D width of a field.
+# U items, B rows, D width of a field, F numbers that are apart.
 
 LARGE = 4096
 """Rows from which a table is updated row by row; smaller ones are touched nearly whole by a batch."""

@@ -41,7 +41,11 @@ class FusedSteps(Steps):
         self._threads = ThreadpoolController()
 
     def step(self, batch: dict[str, Tensor], rate: float) -> Done:
-        """Learns from a chunk of steps."""
+        """Learns from a chunk of steps.
+
+        Raises:
+            TrainingError: The loss, a state or a weight of the cells is not finite.
+        """
         config = self.model.config
         chunk = Chunk(
             batch["lanes"].numpy(),

@@ -65,6 +65,9 @@ def content_directions(content_NV: NDArray[np.float32], width: int) -> NDArray[n
     Args:
         content_NV: One vector an item.
         width: Components; beyond the content's own dimension they are zero.
+
+    Returns:
+        [N, width] rows of length sqrt(width), or zero.
     """
     given_N = np.abs(content_NV).sum(1) > 0
     centred_NV = np.where(given_N[:, None], content_NV - content_NV[given_N].mean(0), 0).astype(np.float32)

@@ -18,7 +18,7 @@ class Table(NamedTuple):
         flat: N rows of `stride` floats: weights, perhaps a bias, as many accumulators, perhaps as many velocities.
         stride: Floats of a row.
         width: Weights of a row.
-        slots: [N] scratch, -1 throughout between chunk.
+        slots: [N] scratch, -1 throughout between steps.
     """
 
     flat: Floats

@@ -189,7 +189,11 @@ def cut(chunk: Mapping[str, Tensor], bptt: int) -> list[list[Part]]:
 
 
 def done(total: float, events: int, batches: int) -> Done:
-    """What became of a chunk whose steps' losses * lanes sum up to `total`."""
+    """What became of a chunk whose steps' losses * lanes sum up to `total`.
+
+    Raises:
+        TrainingError: The sum is not finite.
+    """
     if not math.isfinite(total):
         raise TrainingError(f"loss {total:.4g}")
     return Done({"loss": total / events}, weight=events, batches=batches, events=events)

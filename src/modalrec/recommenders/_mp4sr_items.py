@@ -108,7 +108,7 @@ class Modality(nn.Module):
         experts: Of the adaptor; 0 has one linear map instead.
         dropout: In the adaptor.
         whiten: Give every direction of the pooled vectors the same variance.
-        frozen: Pool once, by weights that are not trained; so it is too where no item has two vectors.
+        frozen: Pool once, by weights that are not trained; done in any case where no item has two vectors.
         padded: See `AttentionPooling`.
     """
 

@@ -16,7 +16,7 @@ from modalrec.training.neighbours import following, neighbours
 
 
 class Neighbours(nn.Module):
-    """What stood near what in the train events, over the best of it for each history; it is saved with the weights."""
+    """Which items stood near which in the train events, how often; the counts are saved with the weights."""
 
     starts: Tensor
     items: Tensor

@@ -107,7 +107,7 @@ class RowSpace(ItemSpace):
 
 
 def _known(one: Field, values: Values, seen_N: NDArray[np.bool_]) -> Values:
-    """Categories that nothing that training has seen has become 0."""
+    """The values with every category that training has not seen replaced by 0, the unknown one."""
     known = np.zeros(one.size, bool)
     if isinstance(values, Bag):
         known[values.ids[seen_N[values.owners()]]] = True
@@ -130,7 +130,7 @@ def _of_targets(rows: Rows) -> dict[str, tuple[float, float]]:
 
 
 def _scale(values: NDArray[Any], places: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean and deviation of what there is at some places."""
+    """Mean and deviation of what there is at some places; the deviation is 1 where all values are equal."""
 
     def mean(of: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
         count, total = 0, 0.0

@@ -46,7 +46,7 @@ class RowModel(Model):
         ranks: It looks at no history and at nothing of an item's events but the moment, so that it can be asked about
             any item at any time.
         fields: The vectors of items, users and rows.
-        ablations: What else than single fields it can go without, so that a recipe can say what each is worth.
+        ablations: What it can go without besides single fields, so that a recipe can say what each is worth.
         row_defaults: Where the defaults of `RowsConfig` do not suit it.
     """
 

@@ -44,7 +44,7 @@ class DLRMConfig(RowModelConfig):
         width: Length of every vector.
         bottom: Widths of the hidden layers over the numbers of a row; one of `width` follows.
         top: Widths of the hidden layers over what the interaction gives.
-        projector: Widths of hidden layers of the projectors of text and picture; a line without any.
+        projector: Widths of hidden layers of the projectors of text and picture; a linear map without any.
         dropout: After every layer of `top`.
         id_dropout: Share of users, and of items, that a training batch takes for unknown, with what is known of them at
             the moment: so features and content learn to stand for them, and the unknown one is trained (Volkovs et al.
@@ -57,11 +57,11 @@ class DLRMConfig(RowModelConfig):
             of a batch, over what the layers below made of each item once. By default none, and encoders stay frozen.
         finetune_rate: Learning rate of these layers over that of all others.
         user_id: A vector and a bias for every user.
-        history: No history is looked at.
+        history: Always 0: no history is looked at.
         tables: As in `RowModelConfig`, for all tables, whatever their size.
         placement: Every process of a `torchrun` has all tables (`local`), or TorchRec spreads the rows of large tables
             of ids and categories over them (`torchrec`), which takes a batch a step for each process
-            (`training.accumulate`); their gradients are not clipped. No other choice of a single process.
+            (`training.accumulate`); their gradients are not clipped. A single process has all tables either way.
     """
 
     name: Literal["dlrm"] = "dlrm"
@@ -125,7 +125,7 @@ class DLRM(RowModel):
         vectors = len(self._fields()) + len(self.modalities) + has_bottom
         self.interaction = _interaction(config, vectors, has_bottom)
         self.top = layers(self.interaction.outputs, config.top, config.dropout)
-        # Biases and the mean stand for the constant: the last line starts without one.
+        # Biases and the mean stand for the constant: the last layer starts without one.
         self.last = nn.Linear(config.top[-1], 1)
         nn.init.normal_(self.last.weight, std=(2 / (config.top[-1] + 1)) ** 0.5)
         nn.init.zeros_(self.last.bias)
@@ -142,7 +142,7 @@ class DLRM(RowModel):
 
     @property
     def tuned(self) -> Mapping[str, nn.Module]:
-        """All, see `RowModel.tuned`."""
+        """All modalities where `finetune_layers` is set; see `RowModel.tuned`."""
         return dict(self.modalities.items()) if self.config.finetune_layers else {}
 
     @classmethod
@@ -169,7 +169,11 @@ class DLRM(RowModel):
         return predicted_B.clamp(*self.items.scales["rating_range"]) if self.task == "rating" else predicted_B
 
     def spread(self, config: TrainingConfig, team: Team) -> None:
-        """Large tables of ids and categories, where `placement` says so; see `HasSpreadTables`."""
+        """Spreads large tables of ids and categories where `placement` says so; see `HasSpreadTables`.
+
+        Raises:
+            ConfigError: `training.accumulate` is not the number of processes, or TorchRec is not installed.
+        """
         if self.config.placement == "local" or team.size == 1:
             return
         if config.accumulate != team.size:

@@ -41,19 +41,19 @@ class GRU4RecConfig(Config):
 
     Attributes:
         layers: Units of each GRU layer; the last is the width of an item's vector.
-        embedding: Where a layer's input comes from: `constrained` takes the items' output vectors, `separate` a table
-            of its own, `none` feeds the item's number to the first layer, which then is the GRU of Cho et al. (2014).
+        embedding: Where the first layer's input comes from: `constrained` takes the items' output vectors, `separate`
+            a table of its own, `none` feeds it the item's number, and it is then the GRU of Cho et al. (2014).
         embedding_size: Width of the separate table; 0 is that of the first layer.
         loss: `cross-entropy` or `bpr-max`.
         bpreg: Weight of BPR-max's score regularisation.
         elu_param: Scores go through an ELU with this parameter in BPR-max; 0 leaves them as they are.
-        logq: Share of the logQ correction of cross-entropy for sampled items; 0 is none, 1 all of it.
+        logq: Share of cross-entropy's logQ correction, of targets and of samples; 0 is none, 1 all of it.
         n_sample: Sampled negatives of a step, shared by its lanes.
-        sample_alpha: They are drawn in proportion to support^sample_alpha.
+        sample_alpha: Samples are drawn in proportion to support^sample_alpha.
         sample_store_size: Samples that are drawn at a time.
         dropout_p_embed: Dropout of input vectors.
         dropout_p_hidden: Dropout of every layer's output; the dropped state is what is carried to the next step.
-        momentum: Of Adagrad.
+        momentum: Of Adagrad's steps: the heavy ball, not Nesterov's.
         bptt: Steps that gradients go back through; more than 1 pays for long histories, not for sessions.
         shuffle_sessions: Deal sessions in a new random order each epoch instead of oldest first.
         initialisation: `compatible` draws the weights that the authors' code draws, whatever the run's seed; `random`
@@ -97,7 +97,11 @@ class GRU4RecConfig(Config):
         return self.layers[-1] if self.embedding == "constrained" else self.embedding_size or self.layers[0]
 
     def runs_fused(self, device: str) -> bool:
-        """Whether the compiled steps can and should run."""
+        """Whether the compiled steps can and should run.
+
+        Raises:
+            ConfigError: `engine` is `fused`, and there is no numba or the device is no CPU.
+        """
         able = compiled.AVAILABLE and device == "cpu" and not self._torch_only()
         if self.engine == "fused" and not able:
             raise ConfigError(f"engine: fused needs numba and a CPU (the device is {device}); use engine=auto")
@@ -126,7 +130,7 @@ class FirstLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3 * width))
 
     def forward(self, rows_M3H: Tensor, state_MH: Tensor) -> Tensor:
-        """The next state; the gates in a row are candidate, reset, update."""
+        """The next state [M, H]; the gates in a row are candidate, reset, update."""
         x_MH, r_MH, z_MH = (rows_M3H + self.bias).chunk(3, dim=1)
         state_r_MH, state_z_MH = (state_MH @ self.reset_update).chunk(2, dim=1)
         r_MH, z_MH = torch.sigmoid(r_MH + state_r_MH), torch.sigmoid(z_MH + state_z_MH)
@@ -183,7 +187,7 @@ class GRU4Rec(ScoringRecommender):
 
     @classmethod
     def takes_new_items(cls, config: Any) -> bool:
-        """Never: content is where an item's vector starts, and gone after it."""
+        """Never: `initialise` drops content once it was used, and `sum` serves the items of its own catalogue alone."""
         return False
 
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> SessionParallel:

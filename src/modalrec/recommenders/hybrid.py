@@ -1,4 +1,4 @@
-"""Generation and dense retrieval in one model: items that nobody had yet are found by their content.
+"""Generation and dense retrieval in one model: items that nobody has met yet are found by their content.
 
 LIGER (Yang et al. 2024, arXiv 2411.18814): a generative model hardly ever writes the semantic ID of an item that it was
 not trained on, a dense one scores every item and pays for it. So one encoder learns both, and a dense score orders what

@@ -105,7 +105,7 @@ class Prepared(NamedTuple):
 
 
 class MP4SR(ScoringRecommender):
-    """One transformer over the sequence of an item's texts and the sequence of its pictures.
+    """One transformer over two sequences: the texts of a history's items, and their pictures.
 
     The folder of a trained model holds every item's adapted vectors, [N, D] a modality, in place of what they were made
     from: it serves alone, and learns on where the vectors are given again.
@@ -163,7 +163,7 @@ class MP4SR(ScoringRecommender):
     def batches(self, train: Sequences, batch_size: int, seed: int, augment: bool) -> Batches:
         """Windows of `history + 1` items, or prefixes of histories; see `Recommender.batches`.
 
-        In fine-tuning, items with a train event get an ID's vector; others have none that anything was learnt of.
+        In fine-tuning, items with a train event get an ID's vector; others get none, since theirs has learnt nothing.
         """
         if not augment:
             self.known.copy_(torch.from_numpy(np.bincount(train.items, minlength=len(self.items)) > 0))

@@ -37,8 +37,8 @@ class SASRecConfig(TransformerConfig):
     """Configuration of `SASRec`.
 
     Attributes:
-        content: What stands for an item: its ID's vector (`none`), its content's (`only`), the sum of both, or an ID's
-            vector that starts as the leading directions of the content (`init`).
+        content: What stands for an item: its ID's vector (`none`), its content's (`only`), both added up (`sum`), or an
+            ID's vector that starts as the leading directions of the content (`init`).
         cold_items: Items without a train event are `negatives` of every target, as usual; or no negatives and without
             an ID's vector of their own, so that `content` speaks for them.
         whiten: Give every direction of the content vectors the same variance first.

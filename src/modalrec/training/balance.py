@@ -17,7 +17,7 @@ SHARPNESS = 0.01
 
 
 def sinkhorn(costs_NV: Tensor, epsilon: float, rounds: int = 50) -> Tensor:
-    """The balanced plan [N, V], double precision, columns of equal sums.
+    """The balanced plan [N, V] in double precision: rows sum to 1/N, columns to 1/V as nearly as the rounds get.
 
     Costs are first brought to [-1, 1], as in LC-Rec (its epsilon is .003 and its rounds are 50).
     """

@@ -22,10 +22,10 @@ from modalrec.pids import start_time
 
 LEASE_SECONDS = 60.0
 RENEWALS = 4
-"""So often a lease is renewed before it would expire."""
+"""How often a lease is renewed before it would expire."""
 PREFIX = "lease-"
 _HELD: set[str] = set()
-"""Those of this process; another one that names it could not be given back, because the store was away."""
+"""Leases that this process holds; another that names it was left, since the store was away when it should have gone."""
 
 
 class Lease:

@@ -12,7 +12,7 @@ from modalrec.run import Run
 
 FOLDER = "MODALREC_TENSORBOARD"
 SECONDS = 1
-"""Until what was noted is in the file."""
+"""Time until what was noted is in the file."""
 
 
 @contextmanager

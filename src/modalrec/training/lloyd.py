@@ -42,7 +42,7 @@ def lloyd(
         n_centres: V.
         generator: Of all draws, torch's global one by default.
         iterations: At most this many over all dimensions.
-        tolerance: Stop when the squared movements of all centres sum to less than this share of the mean variance.
+        tolerance: Stop when the squared movements of all centres sum to at most this share of the mean variance.
     """
     few_NP = _leading(points_ND, generator)
     order = torch.randperm(len(points_ND), generator=generator)[: SEEDING_ROWS_PER_CENTRE * n_centres].numpy()

@@ -127,6 +127,7 @@ def fit(
         TrainingError: A loss or gradient is not finite, or memory does not suffice; nothing of that step is kept.
         UpstreamError: Another run is at work on the same checkpoints.
         ConfigError: The processes cannot share out the batches of a step.
+        SystemExit: SIGTERM came; a checkpoint of that step was saved before, and the exit code is 143.
     """
     device = run.torch_device()
     team = Team.join(device)

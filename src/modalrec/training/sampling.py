@@ -24,7 +24,10 @@ class SampleStore:
             n_sample: Samples of a step.
             alpha: 0 draws uniformly, 1 by popularity.
             size: Samples that are drawn at once.
-            seed: Of all draws; what a step gets depends on it and on the step's number alone.
+            seed: Of all draws; what a step gets depends on it, the epoch and the step's number alone.
+
+        Raises:
+            ConfigError: There are samples to draw and no train event to draw them from.
         """
         if n_sample and not support.any():
             raise ConfigError("n_sample: there is no train event to sample items from; set n_sample=0")

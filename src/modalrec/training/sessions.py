@@ -100,7 +100,7 @@ class SessionParallel(Batches):
             store: Where negatives come from.
             shuffle_seed: Deal sessions in a new random order each epoch; by default oldest first, always.
             chunk: Steps of a chunk.
-            stream: Number of this stream, and how many there are: it is dealt every so-manieth session.
+            stream: Number of this stream, and how many there are, n: it is dealt every n-th session.
         """
         self.train, self.batch_size, self.store = train, batch_size, store
         self.shuffle_seed, self.chunk, self.stream = shuffle_seed, chunk, stream

@@ -67,7 +67,7 @@ class SpreadTable(nn.Module):
         self._take(whole_ND, self.part_PD)
 
     def forward(self, ids_B: Tensor) -> Tensor:
-        """[B, D]."""
+        """The rows [B, D] of ids; in training all processes ask at once."""
         if not self.training:
             return self.weight[ids_B.cpu()].to(ids_B.device)
         from torchrec import KeyedJaggedTensor

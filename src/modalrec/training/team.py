@@ -1,7 +1,7 @@
 """The processes that train one model together: those of a `torchrun`, or this one alone.
 
-The results do not depend on their number: what an optimizer step learns from is a matter of the settings
-(`TrainingConfig.accumulate`), and the processes only share its batches out.
+The results do not depend on their number but for rounding (`training.groups`): what an optimizer step learns from is a
+matter of the settings (`TrainingConfig.accumulate`), and the processes only share its batches out.
 """
 
 import datetime
@@ -103,10 +103,10 @@ ALONE = Team()
 
 
 def refuse_uneven(team: Team, accumulate: int) -> None:
-    """Checks that every process gets as many batches of a step.
+    """Checks that all processes get the same number of batches of a step.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: They do not.
     """
     if accumulate % team.size:
         raise ConfigError(

@@ -160,7 +160,7 @@ def make_sampler(experiment: "Experiment", number: int, seed: int) -> BaseSample
 def grid_point(experiment: "Experiment", place: int, seed: int) -> dict[str, Any] | None:
     """One point of the grid, in an order drawn from the seed; None behind the last one.
 
-    Optuna's own sampler of grids ends a study by a way that only its own loop understands.
+    Optuna's own sampler of grids ends a study in a way that only its own loop understands.
     """
     grids = [parameter.grid() for parameter in experiment.parameters]
     sizes = [len(grid) for grid in grids]

@@ -104,7 +104,7 @@ class Search:
         Raises:
             ArtifactError: The folder holds the study of another Experiment, or one that is damaged.
             TrainingError: As many trials have failed as end the search.
-            UpstreamError: The command is no program here.
+            UpstreamError: The command is no program here, or another search is at work in the folder.
         """
         with _alone(self.folder):
             study = open_study(self)
@@ -129,7 +129,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def open_study(search: Search) -> optuna.Study:
-    """The study of a search, a new one or the one that its folder holds."""
+    """The study of a search, a new one or the one that its folder holds.
+
+    Raises:
+        ArtifactError: The folder holds the study of another Experiment, or one that is damaged.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spec = {key: value for key, value in search.experiment.document["spec"].items() if key not in EDITABLE}
     identity = sha256_json({"spec": spec, "settings": list(search.assignments), "seed": search.seed})
