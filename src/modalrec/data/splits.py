@@ -172,12 +172,12 @@ def temporal(
     """Cuts all users' events at two points in time; events at a cut belong to the later part.
 
     Args:
-        timestamps: [E] seconds since 1970.
+        timestamps: [E] ticks since 1970, as in `Events`.
         valid_share: Share of the events for validation, before the test events.
         test_share: Share of the events, the latest, for test.
 
     Returns:
-        The split of every event and the two cuts.
+        The split of every event, and the two cuts in ticks.
 
     Raises:
         ConfigError: A part is left without events, because the shares are out of range or too many times are equal.

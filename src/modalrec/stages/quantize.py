@@ -44,7 +44,7 @@ class QuantizerTraining(TrainingConfig):
         learning_rate: 1e-3, as in LC-Rec and LIGER.
         weight_decay: 1e-4, as in LC-Rec: codes should not shrink.
         warmup_steps: 20, since k-means has set the codes and Adam's first steps are its largest.
-        patience: 10 epochs without a better reconstruction of items that are not learnt from.
+        patience: 10 epochs without a better reconstruction of the items of `valid_share`.
     """
 
     epochs: int = Field(50, ge=0)
@@ -219,7 +219,7 @@ class _Learner:
         return [quantizer.to(device) for quantizer in trained]
 
     def epochs(self) -> dict[str, float]:
-        """How many epochs were trained, of all quantizers, and the best of the last one."""
+        """How many epochs were trained, of all quantizers together, and the best epoch, whichever quantizer had it."""
         best = max(self.curves, key=lambda entry: entry[MONITOR if MONITOR in entry else "epoch"], default={"epoch": 0})
         return {"epochs": len(self.curves), "best_epoch": best["epoch"]}
 
