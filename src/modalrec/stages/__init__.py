@@ -65,7 +65,7 @@ STAGES = {
     "quantize": StageSpec(
         (),
         ("codes",),
-        "Turn vectors into semantic IDs.",
+        "Turn vectors into semantic IDs or groups of codes.",
         optional=("embeddings", "text_embeddings", "image_embeddings", "dataset", "codebook"),
     ),
     "pretrain": StageSpec(
@@ -74,7 +74,7 @@ STAGES = {
     "finetune": StageSpec(
         ("dataset",),
         ("model",),
-        "Train a recommender on histories as they are.",
+        "Train a recommender on histories as they are, or on labelled rows.",
         optional=(*ABOUT_ITEMS, "pretrained"),
     ),
     "evaluate": StageSpec(

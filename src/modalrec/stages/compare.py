@@ -191,7 +191,7 @@ def _refuse_unlike(given: Sequence[Evaluated], data: Manifest, config: Config) -
     first, problems = given[0], []
     for one in given:
         if "recommender" not in one.model.config or not (one.folder / "ranks").is_dir():
-            raise ArtifactError(f"{one.folder}: holds no ranks; models of rows are measured by what they say of rows")
+            raise ArtifactError(f"{one.folder}: holds no ranks; only models that rank items are compared")
         if one.manifest.inputs["dataset"] != data.digest:
             raise ArtifactError(f"{one.folder}: was measured on another dataset; give the one that it was measured on")
         for field in ALIKE:
