@@ -33,6 +33,9 @@ class Chosen:
 
     def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """[M, D] the vectors at M places of the N."""
+        if len(self._parts) == 1:  # copied once
+            vectors, rows = self._parts[0]
+            return vectors[rows[places]]
         part_M = np.searchsorted(self._ends, places, side="right")
         found_MD = np.empty((len(places), self.shape[1]), np.float32)
         for number, (vectors, rows) in enumerate(self._parts):
